@@ -1,0 +1,36 @@
+//! What the owner needs of the device side.
+
+use crate::store::Kind;
+use crate::store::node_store::Held;
+use smallvec::SmallVec;
+
+/// Results of one fragment's work, one for each output. One that failed costs the others nothing.
+pub type Results<K> = SmallVec<[Result<<K as Kind>::Value, <K as Kind>::Error>; 1]>;
+
+/// Runs the work of fragments, on whichever thread has the turn, one at a time.
+pub trait Engine: Send + 'static {
+    /// The types that it works with.
+    type Kind: Kind;
+
+    /// Whether any thread may drive the device, or only the owner's own. Asked once.
+    fn lendable(&self) -> bool;
+
+    /// Whether [`Engine::issue`] returns only when the work is done. Then results are published
+    /// one by one, and [`Engine::finish`] is not called. Asked once.
+    fn synchronous(&self) -> bool;
+
+    /// Starts one fragment's work. Every input has ended, not all of them well. May be called
+    /// again with the same work, after `finish` reported that something in a batch failed.
+    fn issue(
+        &mut self,
+        work: &mut <Self::Kind as Kind>::Work,
+        inputs: &[Held<Self::Kind>],
+    ) -> Results<Self::Kind>;
+
+    /// Waits until all that was issued is done. An error is one that the device reported late:
+    /// some of what was issued since the last call did not happen, nobody knows which.
+    fn finish(&mut self) -> Result<(), <Self::Kind as Kind>::Error>;
+
+    /// The reason, if the device will not run anything again.
+    fn lost(&mut self) -> Option<<Self::Kind as Kind>::Error>;
+}

@@ -1,0 +1,214 @@
+//! What the driver of the device works on, and one round of its loop: receive what is queued,
+//! form a batch, run it, publish.
+
+use super::core::{Core, ErrorOf, Fate};
+use super::engine::{Engine, Results};
+use crate::store::slot::Begun;
+use crate::store::task::{Payload, Taken, Task};
+use crate::store::{Kind, NodeId};
+use crate::sync::Arc;
+use crate::sync::channel::Receiver;
+use rustc_hash::FxHashMap;
+use smallvec::SmallVec;
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// The most fragments that are issued before their results are waited for: bounds how long a
+/// result that is done can stay unpublished behind others.
+const BATCH: usize = 32;
+
+/// A fragment that has begun.
+struct Running<K: Kind> {
+    payload: Payload<K>,
+    outputs: SmallVec<[Option<Begun<K>>; 1]>,
+}
+
+/// The owner's state: belongs to whoever has the turn.
+pub struct Owner<E: Engine> {
+    engine: E,
+    synchronous: bool,
+    queue: Receiver<Arc<Task<E::Kind>>>,
+    ready: VecDeque<Arc<Task<E::Kind>>>,
+    /// By an input that has not ended.
+    blocked: FxHashMap<NodeId, Vec<Arc<Task<E::Kind>>>>,
+}
+
+impl<E: Engine> Owner<E> {
+    /// An owner with nothing to do.
+    pub fn new(engine: E, queue: Receiver<Arc<Task<E::Kind>>>) -> Self {
+        Self {
+            synchronous: engine.synchronous(),
+            engine,
+            queue,
+            ready: VecDeque::new(),
+            blocked: FxHashMap::default(),
+        }
+    }
+
+    /// Receives what is queued and frees what was sent home.
+    pub fn receive(&mut self, core: &Core<E>) {
+        while let Ok(task) = self.queue.try_recv() {
+            self.ready.push_back(task);
+        }
+        drop(core.store().take_doomed());
+    }
+
+    /// Whether received work is waiting to run.
+    pub fn has_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    /// Whether no received work is left at all.
+    pub fn is_empty(&self) -> bool {
+        self.ready.is_empty() && self.blocked.is_empty()
+    }
+
+    /// Looks at the blocked fragments again: an input may have ended without being run.
+    pub fn recheck(&mut self) {
+        for (_, tasks) in self.blocked.drain() {
+            self.ready.extend(tasks);
+        }
+    }
+
+    /// Runs one batch of what is ready; `false` if nothing was.
+    pub fn run_batch(&mut self, core: &Core<E>) -> bool {
+        if let Some(fate) = core.fate() {
+            return self.refuse(&fate, core);
+        }
+        let most = if self.synchronous { 1 } else { BATCH };
+        let mut batch: SmallVec<[Running<E::Kind>; 1]> = SmallVec::new();
+        let mut looked = false;
+        while batch.len() < most {
+            let Some(task) = self.ready.pop_front() else { break };
+            looked = true;
+            match task.take_if_ready() {
+                Taken::Ready(payload) => batch.extend(self.begin(&task, payload, core)),
+                Taken::Blocked(input) => self.blocked.entry(input).or_default().push(task),
+                Taken::Withdrawn => core.withdrawn(&task),
+            }
+        }
+        if !batch.is_empty() {
+            self.run(batch, core);
+        }
+        looked
+    }
+
+    /// Ends all that is ready or blocked without running it.
+    fn refuse(&mut self, fate: &Fate<ErrorOf<E>>, core: &Core<E>) -> bool {
+        self.recheck();
+        let Some(task) = self.ready.pop_front() else { return false };
+        if let Some(mut payload) = task.take() {
+            self.unpack(&mut payload);
+            if let Fate::Lost(error) = fate {
+                for output in payload.begin().into_iter().flatten() {
+                    output.finish(Err(error.clone()));
+                }
+            }
+            discard(payload); // closes what has not ended
+        }
+        core.withdrawn(&task);
+        true
+    }
+
+    /// Begins the outputs, if anybody still wants one of them.
+    fn begin(
+        &mut self,
+        task: &Task<E::Kind>,
+        mut payload: Payload<E::Kind>,
+        core: &Core<E>,
+    ) -> Option<Running<E::Kind>> {
+        self.unpack(&mut payload);
+        let outputs = payload.begin();
+        // each may have been cancelled since we took it
+        if outputs.iter().all(Option::is_none) {
+            core.withdrawn(task);
+            discard(payload);
+            return None;
+        }
+        core.begun(task);
+        Some(Running { payload, outputs })
+    }
+
+    /// Makes the further parts of a message fragments of their own, next in line.
+    fn unpack(&mut self, payload: &mut Payload<E::Kind>) {
+        for part in std::mem::take(&mut payload.rest).into_iter().rev() {
+            self.ready.push_front(Arc::new(Task::part(part)));
+        }
+    }
+
+    /// Runs a batch: issues all of it, waits once, publishes.
+    fn run(&mut self, batch: SmallVec<[Running<E::Kind>; 1]>, core: &Core<E>) {
+        let several = batch.len() > 1;
+        let mut issued: SmallVec<[_; 1]> = SmallVec::new();
+        for mut running in batch {
+            let results = self.issue(&mut running);
+            issued.push((running, results));
+        }
+        match self.finish() {
+            Ok(()) => {
+                for (running, results) in issued {
+                    self.publish(running, results, core);
+                }
+            }
+            // Something in the batch did not happen: each member again by itself.
+            Err(_) if several && self.engine.lost().is_none() => {
+                for (running, _) in issued {
+                    self.run(SmallVec::from_iter([running]), core);
+                }
+            }
+            Err(error) => {
+                for (running, _) in issued {
+                    self.publish(running, Err(error.clone()), core);
+                }
+            }
+        }
+        if let Some(error) = self.engine.lost() {
+            core.lose(error);
+        }
+    }
+
+    /// Issues one fragment. A panic is an error of this fragment alone.
+    fn issue(&mut self, running: &mut Running<E::Kind>) -> Issued<E::Kind> {
+        let Payload { work, inputs, .. } = &mut running.payload;
+        catch_unwind(AssertUnwindSafe(|| self.engine.issue(work, inputs)))
+            .map_err(<E::Kind as Kind>::panicked)
+    }
+
+    fn finish(&mut self) -> Result<(), <E::Kind as Kind>::Error> {
+        if self.synchronous {
+            return Ok(());
+        }
+        catch_unwind(AssertUnwindSafe(|| self.engine.finish()))
+            .unwrap_or_else(|panic| Err(<E::Kind as Kind>::panicked(panic)))
+    }
+
+    /// Ends the outputs, and makes the fragments ready that waited for one of them.
+    fn publish(&mut self, running: Running<E::Kind>, results: Issued<E::Kind>, core: &Core<E>) {
+        let Running { payload, outputs } = running;
+        let results: Results<E::Kind> = match results {
+            Ok(results) if results.len() == outputs.len() => results,
+            Ok(_) => outputs.iter().map(|_| Err(<E::Kind as Kind>::abandoned())).collect(),
+            Err(error) => outputs.iter().map(|_| Err(error.clone())).collect(),
+        };
+        core.count_run(results.iter().any(Result::is_err));
+        for (output, result) in outputs.into_iter().zip(results) {
+            let Some(output) = output else { continue };
+            let id = output.id();
+            output.finish(result);
+            if let Some(unblocked) = self.blocked.remove(&id) {
+                for task in unblocked.into_iter().rev() {
+                    self.ready.push_front(task);
+                }
+            }
+        }
+        discard(payload);
+    }
+}
+
+/// Drops a payload. Work may hold foreign code, and its drop may panic: not the owner's end.
+fn discard<K: Kind>(payload: Payload<K>) {
+    let _ = catch_unwind(AssertUnwindSafe(|| drop(payload)));
+}
+
+/// What a fragment came to: results of its outputs, or one error for all of them.
+type Issued<K> = Result<Results<K>, <K as Kind>::Error>;

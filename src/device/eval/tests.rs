@@ -1,0 +1,6 @@
+//! Every operation against eager Candle, for every dtype and memory layout; and what only the
+//! data or the layout brings out.
+
+mod data;
+mod harness;
+mod sweep;

@@ -1,0 +1,64 @@
+//! *With what*: the command streams of the devices, and the engine that runs plans on them.
+
+mod cpu;
+#[cfg(feature = "cuda")]
+mod cuda;
+pub(crate) mod eval;
+#[cfg(feature = "metal")]
+mod metal;
+pub(crate) mod runner;
+pub(crate) mod simulated;
+
+pub use simulated::{Fault, Script};
+
+use crate::error::{BuildError, Cause};
+use crate::graph::Op;
+use candle_core::{Device, Tensor};
+
+/// A device's ordered queue of commands, used by one thread at a time.
+///
+/// Tensors that it returns may still be in the making, except on a synchronous stream; reading
+/// them through the stream, or [`CommandStream::fence`], waits.
+pub(crate) trait CommandStream: Send {
+    /// The device.
+    fn device(&self) -> &Device;
+
+    /// Whether any thread may use it, one at a time, or only the thread that owns it.
+    fn lendable(&self) -> bool;
+
+    /// Whether commands are done when they return.
+    fn synchronous(&self) -> bool;
+
+    /// Runs one operation.
+    fn run(&mut self, op: &Op, inputs: &[&Tensor]) -> Result<Tensor, Cause>;
+
+    /// Copies tensors to the host, with one wait for all of them.
+    fn read(&mut self, tensors: &[Tensor]) -> Result<Vec<Tensor>, Cause>;
+
+    /// Waits until all commands are done. An error is one that came late, and may belong to any
+    /// command since the last fence.
+    fn fence(&mut self) -> Result<(), Cause>;
+
+    /// The reason, if the device has told that it will not run anything again.
+    fn lost(&mut self) -> Option<Cause> {
+        None
+    }
+
+    /// Something that runs a part of a batch and then frees what the platform keeps until then.
+    fn pool(&self) -> fn(&mut dyn FnMut()) {
+        |part| part()
+    }
+}
+
+/// The command stream of a device.
+pub(crate) fn stream(device: &Device) -> Result<Box<dyn CommandStream>, BuildError> {
+    match device {
+        Device::Cpu => Ok(Box::new(cpu::CpuStream)),
+        #[cfg(feature = "cuda")]
+        Device::Cuda(_) => Ok(Box::new(cuda::CudaStream::new(device)?)),
+        #[cfg(feature = "metal")]
+        Device::Metal(_) => Ok(Box::new(metal::MetalStream::new(device)?)),
+        #[allow(unreachable_patterns)] // reachable unless both features are on
+        other => Err(BuildError::UnknownDevice(other.location())),
+    }
+}

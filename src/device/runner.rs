@@ -1,0 +1,332 @@
+//! The engine: runs plans, step by step, on a command stream.
+
+use super::CommandStream;
+use crate::actor::engine::{Engine, Results};
+use crate::error::{Cause, Error, Failure};
+use crate::graph::{Node, Op};
+use crate::graph::fragment::Source;
+use crate::plan::{Plan, Sources, Step};
+use crate::store::Kind;
+use crate::store::node_store::Held;
+use crate::store::slot::Outcome;
+use candle_core::{DType, DeviceLocation, Shape, Tensor};
+use smallvec::SmallVec;
+use std::any::Any;
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
+
+/// The types of an executor over Candle.
+pub(crate) enum Tensors {}
+
+/// A fragment's work.
+pub(crate) struct Work {
+    pub(crate) plan: Plan,
+    /// In the plan's order; a submitted one is an index into the payload's inputs.
+    pub(crate) sources: Sources<usize>,
+    /// In the order of the plan's outputs.
+    pub(crate) outputs: SmallVec<[Output; 1]>,
+}
+
+/// What must be known of a node whose result is computed.
+pub(crate) struct Output {
+    /// When the work begins, the node no longer needs its origin.
+    pub(crate) node: Weak<Node>,
+    /// The size of the result.
+    pub(crate) bytes: u64,
+}
+
+/// Counts the bytes of the results that are kept.
+#[derive(Debug, Default)]
+pub(crate) struct Meter(AtomicU64);
+
+/// A result that is kept.
+pub(crate) struct Stored {
+    value: Value,
+    bytes: u64,
+    meter: Arc<Meter>,
+}
+
+/// A value while a plan runs.
+#[derive(Clone)]
+enum Value {
+    Here(Tensor),
+    /// A copy to the host that is made with all others of the batch, before anything of it is
+    /// published.
+    Reading(Arc<OnceLock<Result<Tensor, Error>>>),
+}
+
+/// Runs plans on a command stream.
+pub(crate) struct Runner {
+    stream: Box<dyn CommandStream>,
+    executor: u64,
+    meter: Arc<Meter>,
+    /// Copies to the host that have not been made.
+    reads: Vec<(Tensor, Arc<OnceLock<Result<Tensor, Error>>>)>,
+    lost: Option<Error>,
+}
+
+thread_local! {
+    /// The executor whose work this thread is running; 0 for none.
+    static DRIVING: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Whether this thread is running work of `executor`, so that waiting for it would be for ever.
+pub(crate) fn is_driving(executor: u64) -> bool {
+    DRIVING.with(Cell::get) == executor
+}
+
+impl Kind for Tensors {
+    type Work = Box<Work>; // moved several times on its way
+    type Value = Stored;
+    type Error = Error;
+
+    fn panicked(panic: Box<dyn Any + Send>) -> Error {
+        Error::Failed(outside(Cause::Panic(message(panic))))
+    }
+
+    fn owner_panicked(panic: Box<dyn Any + Send>) -> Error {
+        Error::OwnerLost(outside(Cause::Panic(message(panic))))
+    }
+
+    fn abandoned() -> Error {
+        let message = "the owner stopped in the middle of a fragment";
+        Error::OwnerLost(outside(Cause::Panic(message.into())))
+    }
+}
+
+/// A failure outside of any operation.
+fn outside(cause: Cause) -> Arc<Failure> {
+    Arc::new(Failure { op: "", operands: Vec::new(), cause })
+}
+
+/// What a panic said. The payload is dropped with care: that is foreign code too.
+fn message(panic: Box<dyn Any + Send>) -> String {
+    let text = match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
+        (Some(text), _) => (*text).to_owned(),
+        (_, Some(text)) => text.clone(),
+        _ => "a panic without a message".to_owned(),
+    };
+    let _ = catch_unwind(AssertUnwindSafe(|| drop(panic)));
+    text
+}
+
+impl Meter {
+    /// The bytes kept now.
+    pub(crate) fn bytes(&self) -> u64 {
+        // ORDERING: Relaxed; a statistic.
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Stored {
+    fn new(value: Value, bytes: u64, meter: &Arc<Meter>) -> Self {
+        // ORDERING: Relaxed; a statistic.
+        meter.0.fetch_add(bytes, Ordering::Relaxed);
+        Self { value, bytes, meter: meter.clone() }
+    }
+
+    /// The tensor.
+    pub(crate) fn tensor(&self) -> Result<Tensor, Error> {
+        match &self.value {
+            Value::Here(tensor) => Ok(tensor.clone()),
+            Value::Reading(cell) => match cell.get() {
+                Some(read) => read.clone(),
+                None => Err(Tensors::abandoned()),
+            },
+        }
+    }
+}
+
+impl Drop for Stored {
+    fn drop(&mut self) {
+        // ORDERING: Relaxed; a statistic.
+        self.meter.0.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+/// Marks this thread as driving, until dropped.
+struct Driving(u64);
+
+impl Driving {
+    fn start(executor: u64) -> Self {
+        Self(DRIVING.with(|d| d.replace(executor)))
+    }
+}
+
+impl Drop for Driving {
+    fn drop(&mut self) {
+        DRIVING.with(|d| d.set(self.0));
+    }
+}
+
+impl Runner {
+    /// An engine for the executor of this number.
+    pub(crate) fn new(stream: Box<dyn CommandStream>, executor: u64, meter: Arc<Meter>) -> Self {
+        Self { stream, executor, meter, reads: Vec::new(), lost: None }
+    }
+
+    fn fail(&mut self, op: &'static str, operands: &[&Tensor], cause: Cause) -> Error {
+        let lost = matches!(cause, Cause::DeviceLost(_));
+        let failure = Arc::new(Failure {
+            op,
+            operands: operands.iter().map(|t| (t.shape().clone(), t.dtype())).collect(),
+            cause,
+        });
+        if !lost {
+            return Error::Failed(failure);
+        }
+        let error = Error::OwnerLost(failure);
+        self.lost.get_or_insert(error).clone()
+    }
+
+    /// Makes the copies to the host that were put off, with one wait.
+    fn read_back(&mut self) {
+        if self.reads.is_empty() {
+            return;
+        }
+        let (tensors, cells): (Vec<_>, Vec<_>) = std::mem::take(&mut self.reads).into_iter().unzip();
+        match self.stream.read(&tensors) {
+            Ok(read) => {
+                for (cell, tensor) in cells.iter().zip(read) {
+                    let _ = cell.set(Ok(tensor)); // set here only
+                }
+            }
+            Err(cause) => {
+                let error = self.fail("to_device", &[], cause);
+                for cell in &cells {
+                    let _ = cell.set(Err(error.clone()));
+                }
+            }
+        }
+    }
+
+    fn tensor(&mut self, value: &Value) -> Result<Tensor, Error> {
+        match value {
+            Value::Here(tensor) => Ok(tensor.clone()),
+            Value::Reading(cell) => {
+                self.read_back();
+                cell.get().cloned().unwrap_or_else(|| Err(Tensors::abandoned()))
+            }
+        }
+    }
+
+    /// Runs one step. An error, also of an operand, is its value.
+    fn step(&mut self, step: &Step, values: &[Option<Result<Value, Error>>]) -> Result<Value, Error> {
+        let mut owned: SmallVec<[Tensor; 3]> = SmallVec::new();
+        for &input in &step.inputs {
+            match &values[input as usize] {
+                Some(Ok(value)) => owned.push(self.tensor(value)?),
+                Some(Err(cause)) => return Err(cause.clone()),
+                None => return Err(Tensors::abandoned()),
+            }
+        }
+        let inputs: SmallVec<[&Tensor; 3]> = owned.iter().collect();
+        let host = |op: &Op| matches!(op, Op::ToDevice(device) if device.is_cpu());
+        if host(&step.op) && self.stream.device().location() != DeviceLocation::Cpu {
+            let cell = Arc::new(OnceLock::new());
+            self.reads.push((inputs[0].clone(), cell.clone()));
+            return Ok(Value::Reading(cell));
+        }
+        let stream = &mut self.stream;
+        let result = catch_unwind(AssertUnwindSafe(|| stream.run(&step.op, &inputs)))
+            .unwrap_or_else(|panic| Err(Cause::Panic(message(panic))));
+        result
+            .and_then(|tensor| announced(tensor, &step.dims, step.dtype))
+            .map(Value::Here)
+            .map_err(|cause| self.fail(step.op.name(), &inputs, cause))
+    }
+
+    fn run(&mut self, work: &Work, inputs: &[Held<Tensors>]) -> Results<Tensors> {
+        let plan = &work.plan;
+        let mut values: SmallVec<[Option<Result<Value, Error>>; 8]> = SmallVec::new();
+        values.resize_with(plan.values, || None);
+        for (value, source) in &work.sources {
+            values[*value as usize] = Some(match source {
+                Source::Leaf(tensor) => Ok(Value::Here(tensor.clone())),
+                Source::Submitted(index) => read(&inputs[*index]),
+            });
+        }
+        let mut last_uses = plan.last_uses.iter().peekable();
+        for (place, step) in (0..).zip(&plan.steps) {
+            let result = self.step(step, &values);
+            while let Some((_, done)) = last_uses.next_if(|(after, _)| *after == place) {
+                values[*done as usize] = None;
+            }
+            values[step.value as usize] = Some(result);
+        }
+        plan.outputs
+            .iter()
+            .zip(&work.outputs)
+            .map(|(&value, output)| match &values[value as usize] {
+                Some(Ok(value)) => Ok(Stored::new(value.clone(), output.bytes, &self.meter)),
+                Some(Err(error)) => Err(error.clone()),
+                None => Err(Tensors::abandoned()),
+            })
+            .collect()
+    }
+}
+
+/// The result of another fragment, as an operand.
+fn read(input: &Held<Tensors>) -> Result<Value, Error> {
+    let value = input.slot().peek(|outcome| match outcome {
+        Outcome::Ready(stored) => stored.tensor().map(Value::Here),
+        Outcome::Failed(error) => Err(error.clone()),
+        Outcome::Cancelled => Err(Error::Cancelled),
+        Outcome::Closed => Err(Error::Closed),
+    });
+    value.unwrap_or_else(|| Err(Tensors::abandoned()))
+}
+
+/// Operations of the user's own may return something else than they announced.
+fn announced(tensor: Tensor, dims: &[usize], dtype: DType) -> Result<Tensor, Cause> {
+    if tensor.dims() == dims && tensor.dtype() == dtype {
+        return Ok(tensor);
+    }
+    Err(Cause::Announced {
+        expected: (Shape::from(dims), dtype),
+        got: (tensor.shape().clone(), tensor.dtype()),
+    })
+}
+
+impl Engine for Runner {
+    type Kind = Tensors;
+
+    fn lendable(&self) -> bool {
+        self.stream.lendable()
+    }
+
+    fn synchronous(&self) -> bool {
+        self.stream.synchronous()
+    }
+
+    fn issue(&mut self, work: &mut Box<Work>, inputs: &[Held<Tensors>]) -> Results<Tensors> {
+        let _driving = Driving::start(self.executor);
+        for node in work.outputs.iter().filter_map(|output| output.node.upgrade()) {
+            node.forget_origin();
+        }
+        let pool = self.stream.pool();
+        let mut results = Results::<Tensors>::new();
+        pool(&mut || results = self.run(work, inputs));
+        results
+    }
+
+    fn finish(&mut self) -> Result<(), Error> {
+        let _driving = Driving::start(self.executor);
+        let pool = self.stream.pool();
+        let mut result = Ok(());
+        pool(&mut || {
+            self.read_back();
+            result = self.stream.fence();
+        });
+        result.map_err(|cause| self.fail("", &[], cause))
+    }
+
+    fn lost(&mut self) -> Option<Error> {
+        if let Some(cause) = self.stream.lost() {
+            self.lost.get_or_insert(Error::OwnerLost(outside(cause)));
+        }
+        self.lost.clone()
+    }
+}

@@ -1,0 +1,529 @@
+//! What can go wrong, as values.
+
+use crate::graph::Dims;
+use candle_core::{DType, DeviceLocation, Shape};
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The result of candlewick's calls.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Everything candlewick reports. Cloning is a reference count, so that one failure can reach
+/// every handle that waits for it.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Error {
+    /// An operation was given operands that it cannot take. Found when the method is called:
+    /// nothing has been submitted.
+    Invalid(Arc<Invalid>),
+    /// An operation failed or panicked while its fragment ran. The same value reaches every
+    /// output that depends on it, and every later fragment that uses such an output.
+    Failed(Arc<Failure>),
+    /// [`cancel`](crate::Handle::cancel) withdrew the work before it began.
+    Cancelled,
+    /// The executor refuses new work, or closed before this work began.
+    Closed,
+    /// The queue has no room now.
+    QueueFull {
+        /// Fragments in the queue's bound.
+        capacity: usize,
+        /// Bytes of host data in the queue's bound.
+        capacity_bytes: u64,
+        /// Bytes of host data this fragment brings.
+        bytes: u64,
+    },
+    /// The fragment brings more host data than the queue may ever hold.
+    TooLarge {
+        /// Bytes of host data this fragment brings.
+        bytes: u64,
+        /// Bytes of host data in the queue's bound.
+        capacity_bytes: u64,
+    },
+    /// A wait's time ran out. The work goes on and the handle stays good.
+    Timeout(Duration),
+    /// A tensor that was submitted to one executor was used with another.
+    ForeignExecutor {
+        /// Shape of the tensor.
+        shape: Shape,
+        /// Its dtype.
+        dtype: DType,
+    },
+    /// A tensor lives on a device that is not the executor's.
+    ForeignDevice {
+        /// Where the tensor is.
+        tensor: DeviceLocation,
+        /// The executor's device.
+        executor: DeviceLocation,
+    },
+    /// The call would wait for the owner on the owner's own thread (from inside an operation
+    /// that it runs), and so for ever.
+    WouldDeadlock {
+        /// The method.
+        call: &'static str,
+    },
+    /// The owner panicked outside of any operation, or its device is lost.
+    OwnerLost(Arc<Failure>),
+    /// An executor could not be built.
+    Build(Arc<BuildError>),
+    /// Parameters could not be loaded, found or replaced.
+    Params(Arc<ParamsError>),
+}
+
+/// Operands that an operation cannot take: which operation, what it was given, and why not.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Invalid {
+    /// The operation.
+    pub op: &'static str,
+    /// Shape and dtype of each operand, in order.
+    pub operands: Vec<(Shape, DType)>,
+    /// Why they do not fit.
+    pub reason: Reason,
+}
+
+/// Why operands do not fit an operation.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Reason {
+    /// The shapes do not agree.
+    Shapes,
+    /// The shapes cannot be broadcast together.
+    Broadcast,
+    /// The dtypes differ.
+    DTypes,
+    /// The operation does not exist for this dtype.
+    UnsupportedDType(DType),
+    /// A dimension that the tensor does not have.
+    Dim {
+        /// The dimension asked for; negative counts from the end.
+        dim: i64,
+        /// The tensor's rank.
+        rank: usize,
+    },
+    /// The same dimension was named twice.
+    DuplicateDim(usize),
+    /// The operation takes another rank.
+    Rank {
+        /// What it takes.
+        expected: &'static str,
+        /// What it got.
+        got: usize,
+    },
+    /// A range or index that goes past the end.
+    OutOfRange {
+        /// The dimension.
+        dim: usize,
+        /// First element asked for.
+        start: usize,
+        /// Number of elements asked for.
+        len: usize,
+        /// Size of the dimension.
+        size: usize,
+    },
+    /// An element count that does not match the shape.
+    ElementCount {
+        /// Elements in the source.
+        from: usize,
+        /// Elements in the target.
+        to: usize,
+    },
+    /// The number of elements does not fit in a `usize`.
+    Overflow,
+    /// A list of tensors that must not be empty is.
+    Empty,
+    /// The operands live on different devices.
+    Devices(DeviceLocation, DeviceLocation),
+    /// An argument outside of its range.
+    Argument {
+        /// Which argument.
+        name: &'static str,
+        /// What it must be.
+        must: &'static str,
+    },
+    /// Candle refused it when the data was made.
+    Candle(candle_core::Error),
+}
+
+/// The first cause of a failure at run time.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Failure {
+    /// The operation that failed; empty if it was outside of any.
+    pub op: &'static str,
+    /// Shape and dtype of each operand, in order.
+    pub operands: Vec<(Shape, DType)>,
+    /// What happened.
+    pub cause: Cause,
+}
+
+/// What happened at run time.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Cause {
+    /// Candle returned an error.
+    Candle(candle_core::Error),
+    /// The code panicked, with this message.
+    Panic(String),
+    /// An index was outside of the indexed dimension.
+    IndexOutOfRange {
+        /// The index; negative ones are as they were stored.
+        index: i64,
+        /// Size of the indexed dimension.
+        size: usize,
+    },
+    /// The device has no memory left.
+    OutOfMemory {
+        /// Bytes asked for, where the device tells.
+        asked: u64,
+        /// Bytes that were left, where the device tells.
+        left: u64,
+    },
+    /// The device is lost: nothing will run on it again in this process.
+    DeviceLost(String),
+    /// The result of an operation did not have the shape or dtype that was announced.
+    Announced {
+        /// What was announced.
+        expected: (Shape, DType),
+        /// What came.
+        got: (Shape, DType),
+    },
+}
+
+/// Why an executor could not be built.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// The queue's capacity is zero or larger than `max`.
+    Capacity {
+        /// The capacity asked for.
+        asked: usize,
+        /// The largest there is.
+        max: usize,
+    },
+    /// The queue's bound in bytes is zero or larger than `max`.
+    CapacityBytes {
+        /// The bound asked for.
+        asked: u64,
+        /// The largest there is.
+        max: u64,
+    },
+    /// The owner's thread could not be started.
+    Thread(std::io::Error),
+    /// A CUDA device that enqueues on a stream of its own for every thread: work of different
+    /// threads would not be ordered. Make it with `Device::new_cuda_with_stream`.
+    PerThreadStream,
+    /// The device could not be prepared.
+    Device(candle_core::Error),
+    /// A device that this build has no feature for.
+    UnknownDevice(DeviceLocation),
+}
+
+/// What is wrong with parameters, and where.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum ParamsError {
+    /// There is no parameter of this name.
+    Unknown {
+        /// The name.
+        name: String,
+    },
+    /// A replacement has another shape or dtype than what it replaces.
+    Mismatch {
+        /// The name.
+        name: String,
+        /// What is there.
+        expected: (Shape, DType),
+        /// What was to replace it.
+        got: (Shape, DType),
+    },
+    /// Two files define the same name.
+    Duplicate {
+        /// The name.
+        name: String,
+        /// The second file.
+        file: PathBuf,
+    },
+    /// A file could not be read.
+    Io {
+        /// The file.
+        file: PathBuf,
+        /// The operating system's word.
+        error: std::io::Error,
+    },
+    /// A file is not what it should be: cut short, damaged or hostile.
+    Format {
+        /// The file.
+        file: PathBuf,
+        /// The parameter, once its name is known.
+        name: Option<String>,
+        /// What the parser said.
+        error: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A parameter's dtype is one that Candle cannot hold.
+    DType {
+        /// The file.
+        file: PathBuf,
+        /// The parameter.
+        name: String,
+        /// The dtype as the file spells it.
+        dtype: String,
+    },
+}
+
+impl Error {
+    /// An operation that cannot take `operands`.
+    pub(crate) fn invalid<'a>(
+        op: &'static str,
+        operands: impl IntoIterator<Item = (&'a Dims, DType)>,
+        reason: Reason,
+    ) -> Self {
+        Error::Invalid(Arc::new(Invalid {
+            op,
+            operands: operands
+                .into_iter()
+                .map(|(d, t)| (Shape::from(d.as_slice()), t))
+                .collect(),
+            reason,
+        }))
+    }
+
+    /// The first cause, if this came from an operation that failed while it ran.
+    ///
+    /// ```
+    /// use candlewick::{Device, Executor, LazyTensor};
+    /// let executor = Executor::new(&Device::Cpu)?;
+    /// let table = LazyTensor::zeros((4, 2), candlewick::DType::F32, &Device::Cpu)?;
+    /// let ids = LazyTensor::new(&[9u32], &Device::Cpu)?;
+    /// let error = executor.submit(&table.index_select(&ids, 0)?)?.wait().unwrap_err();
+    /// assert_eq!(error.failure().expect("it ran").op, "index_select");
+    /// # Ok::<_, candlewick::Error>(())
+    /// ```
+    pub fn failure(&self) -> Option<&Failure> {
+        match self {
+            Error::Failed(f) | Error::OwnerLost(f) => Some(f),
+            _ => None,
+        }
+    }
+}
+
+/// `[2, 3] f32, [4] f32`
+struct Operands<'a>(&'a [(Shape, DType)]);
+
+impl fmt::Display for Operands<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, (shape, dtype)) in self.0.iter().enumerate() {
+            let comma = if i == 0 { "" } else { ", " };
+            write!(f, "{comma}{:?} {}", shape.dims(), dtype.as_str())?;
+        }
+        Ok(())
+    }
+}
+
+fn describe((shape, dtype): &(Shape, DType)) -> String {
+    format!("{:?} {}", shape.dims(), dtype.as_str())
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Invalid(e) => write!(f, "{}({}): {}", e.op, Operands(&e.operands), e.reason),
+            Error::Failed(e) => e.fmt(f),
+            Error::Cancelled => f.write_str("cancelled before it began"),
+            Error::Closed => f.write_str("the executor is closed"),
+            Error::QueueFull {
+                capacity,
+                capacity_bytes,
+                bytes,
+            } => write!(
+                f,
+                "the queue is full: it holds at most {capacity} fragments and \
+                 {capacity_bytes} bytes of host data, and this one brings {bytes}"
+            ),
+            Error::TooLarge {
+                bytes,
+                capacity_bytes,
+            } => write!(
+                f,
+                "the fragment brings {bytes} bytes of host data and the queue holds at most \
+                 {capacity_bytes}"
+            ),
+            Error::Timeout(limit) => write!(f, "not finished within {limit:?}"),
+            Error::ForeignExecutor { shape, dtype } => write!(
+                f,
+                "a tensor ({:?} {}) that was submitted to another executor",
+                shape.dims(),
+                dtype.as_str()
+            ),
+            Error::ForeignDevice { tensor, executor } => write!(
+                f,
+                "a tensor on {tensor:?} was submitted to an executor on {executor:?}; \
+                 move it with to_device first"
+            ),
+            Error::WouldDeadlock { call } => write!(
+                f,
+                "{call} inside an operation that the owner runs would wait for itself"
+            ),
+            Error::OwnerLost(e) => write!(f, "the executor's owner is lost: {e}"),
+            Error::Build(e) => e.fmt(f),
+            Error::Params(e) => e.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Reason::Shapes => f.write_str("the shapes do not agree"),
+            Reason::Broadcast => f.write_str("the shapes cannot be broadcast together"),
+            Reason::DTypes => f.write_str("the dtypes differ"),
+            Reason::UnsupportedDType(d) => write!(f, "not supported for {}", d.as_str()),
+            Reason::Dim { dim, rank } => write!(f, "no dimension {dim} in rank {rank}"),
+            Reason::DuplicateDim(d) => write!(f, "dimension {d} is named twice"),
+            Reason::Rank { expected, got } => write!(f, "takes {expected}, got rank {got}"),
+            Reason::OutOfRange {
+                dim,
+                start,
+                len,
+                size,
+            } => write!(
+                f,
+                "{len} elements from {start} do not fit in dimension {dim} of size {size}"
+            ),
+            Reason::ElementCount { from, to } => {
+                write!(f, "{from} elements cannot fill a shape of {to}")
+            }
+            Reason::Overflow => f.write_str("the number of elements overflows"),
+            Reason::Empty => f.write_str("needs at least one tensor"),
+            Reason::Devices(a, b) => write!(f, "the operands are on {a:?} and {b:?}"),
+            Reason::Argument { name, must } => write!(f, "{name} must be {must}"),
+            Reason::Candle(e) => e.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.op.is_empty() {
+            write!(f, "{}({}): ", self.op, Operands(&self.operands))?;
+        }
+        match &self.cause {
+            Cause::Candle(e) => e.fmt(f),
+            Cause::Panic(message) => write!(f, "panicked: {message}"),
+            Cause::IndexOutOfRange { index, size } => {
+                write!(f, "index {index} is out of range for a dimension of size {size}")
+            }
+            Cause::OutOfMemory { asked, left } => {
+                write!(f, "out of device memory: asked for {asked} bytes, {left} left")
+            }
+            Cause::DeviceLost(message) => write!(f, "the device is lost: {message}"),
+            Cause::Announced { expected, got } => write!(
+                f,
+                "announced {} and returned {}",
+                describe(expected),
+                describe(got)
+            ),
+        }
+    }
+}
+
+impl fmt::Display for BuildError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            BuildError::Capacity { asked, max } => write!(
+                f,
+                "a queue of {asked} fragments: the capacity must be between 1 and {max}"
+            ),
+            BuildError::CapacityBytes { asked, max } => write!(
+                f,
+                "a queue of {asked} bytes: the bound must be between 1 and {max}"
+            ),
+            BuildError::Thread(e) => write!(f, "the owner's thread could not be started: {e}"),
+            BuildError::PerThreadStream => f.write_str(
+                "this CUDA device has a stream for each thread, so that work of different \
+                 threads is not ordered; make it with Device::new_cuda_with_stream",
+            ),
+            BuildError::Device(e) => write!(f, "the device could not be prepared: {e}"),
+            BuildError::UnknownDevice(device) => {
+                write!(f, "this build has no feature for {device:?}")
+            }
+        }
+    }
+}
+
+impl fmt::Display for ParamsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ParamsError::Unknown { name } => write!(f, "no parameter is named {name:?}"),
+            ParamsError::Mismatch {
+                name,
+                expected,
+                got,
+            } => write!(
+                f,
+                "parameter {name:?} is {} and cannot be replaced by {}",
+                describe(expected),
+                describe(got)
+            ),
+            ParamsError::Duplicate { name, file } => {
+                write!(f, "{}: parameter {name:?} is defined twice", file.display())
+            }
+            ParamsError::Io { file, error } => write!(f, "{}: {error}", file.display()),
+            ParamsError::Format { file, name, error } => match name {
+                Some(name) => write!(f, "{}: parameter {name:?}: {error}", file.display()),
+                None => write!(f, "{}: {error}", file.display()),
+            },
+            ParamsError::DType { file, name, dtype } => write!(
+                f,
+                "{}: parameter {name:?} has dtype {dtype}, which Candle cannot hold",
+                file.display()
+            ),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Error::Invalid(e) => match &e.reason {
+                Reason::Candle(e) => Some(e),
+                _ => None,
+            },
+            Error::Failed(e) | Error::OwnerLost(e) => match &e.cause {
+                Cause::Candle(e) => Some(e),
+                _ => None,
+            },
+            Error::Build(e) => match &**e {
+                BuildError::Thread(e) => Some(e),
+                BuildError::Device(e) => Some(e),
+                _ => None,
+            },
+            Error::Params(e) => match &**e {
+                ParamsError::Io { error, .. } => Some(error),
+                ParamsError::Format { error, .. } => Some(&**error),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+}
+
+/// So that `?` works in code that mixes candlewick and Candle.
+impl From<Error> for candle_core::Error {
+    fn from(error: Error) -> Self {
+        candle_core::Error::wrap(error)
+    }
+}
+
+impl From<BuildError> for Error {
+    fn from(error: BuildError) -> Self {
+        Error::Build(Arc::new(error))
+    }
+}
+
+impl From<ParamsError> for Error {
+    fn from(error: ParamsError) -> Self {
+        Error::Params(Arc::new(error))
+    }
+}

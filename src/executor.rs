@@ -1,0 +1,427 @@
+//! The executor: one device, one owner, any number of submitters.
+
+use crate::actor::admission::{MAX_BYTES, MAX_FRAGMENTS, Refused};
+use crate::actor::core::{Core, Limits, Permit};
+use crate::actor::park::block_on;
+use crate::device::runner::{Meter, Runner, is_driving};
+use crate::device::simulated::{Script, Simulated};
+use crate::device::stream;
+use crate::error::{BuildError, Error, Result};
+use crate::habit;
+use crate::handle::{Handle, Outputs};
+use crate::request::{ExecutorHome, Launched, Request};
+use crate::sync::Deadline;
+use candle_core::Device;
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// Runs lazy tensors on one device, for any number of threads and tasks.
+///
+/// Cloning is a reference count. When the last clone is dropped, the executor closes as by
+/// [`Executor::shutdown`], without anybody waiting for it.
+///
+/// ```
+/// use candlewick::{Device, Executor, LazyTensor, D};
+/// let executor = Executor::new(&Device::Cpu)?;
+/// let w = LazyTensor::new(&[[1f32, 0.0], [0.0, 2.0]], &Device::Cpu)?;
+/// std::thread::scope(|scope| {
+///     for i in 0..4u8 {
+///         let (executor, w) = (executor.clone(), w.clone());
+///         scope.spawn(move || {
+///             let x = LazyTensor::new(&[[f32::from(i), 1.0]], &Device::Cpu)?;
+///             let y = executor.submit(&x.matmul(&w)?)?.wait()?;
+///             assert_eq!(y.to_vec2::<f32>()?, [[f32::from(i), 2.0]]);
+///             Ok::<_, Box<dyn std::error::Error + Send + Sync>>(())
+///         });
+///     }
+/// });
+/// # Ok::<_, candlewick::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Executor(Arc<Inner>);
+
+struct Inner {
+    home: Arc<ExecutorHome>,
+    device: Device,
+    meter: Arc<Meter>,
+}
+
+/// How an executor is made. See [`Executor::builder`].
+#[derive(Clone)]
+#[must_use]
+pub struct Builder {
+    device: Device,
+    queue_capacity: usize,
+    queue_bytes: u64,
+    thread_name: String,
+    lending: bool,
+    script: Option<Script>,
+}
+
+/// A moment's figures. Each is exact, but not all of the same moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Fragments in the queue.
+    pub queued: usize,
+    /// Bytes of host data in the queue.
+    pub queued_bytes: u64,
+    /// Fragments that were run, failed ones included.
+    pub fragments_run: u64,
+    /// Fragments with an output that failed.
+    pub fragments_failed: u64,
+    /// Fragments that were withdrawn before they began.
+    pub fragments_cancelled: u64,
+    /// Times that a waiting thread ran the queue in the owner's place.
+    pub lent: u64,
+    /// Submitted nodes that somebody refers to.
+    pub live_nodes: usize,
+    /// Bytes of their results.
+    pub live_bytes: u64,
+}
+
+/// How an executor is.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Health {
+    /// It takes work.
+    Running,
+    /// It refuses new work and is finishing what is queued.
+    Closing,
+    /// It has closed.
+    Closed,
+    /// Its device is lost or its owner panicked: every handle gets this error.
+    Lost(Error),
+}
+
+impl Builder {
+    /// The bound of the queue in fragments; 1024 by default.
+    pub fn queue_capacity(mut self, fragments: usize) -> Self {
+        self.queue_capacity = fragments;
+        self
+    }
+
+    /// The bound of the queue in bytes of host data that fragments bring along; 1 GiB by
+    /// default. Tensors made by [`LazyTensor::new`] and its like count, in each fragment that
+    /// carries them; tensors wrapped by `LazyTensor::from` do not.
+    pub fn queue_bytes(mut self, bytes: u64) -> Self {
+        self.queue_bytes = bytes;
+        self
+    }
+
+    /// The name of the owner's thread; `candlewick` by default.
+    pub fn thread_name(mut self, name: impl Into<String>) -> Self {
+        self.thread_name = name.into();
+        self
+    }
+
+    /// Whether a thread that waits may run the queue itself while the owner is idle, on a device
+    /// that allows it (the CPU). On by default: it saves two thread switches.
+    pub fn lending(mut self, lending: bool) -> Self {
+        self.lending = lending;
+        self
+    }
+
+    /// Runs on a simulated device: the answers are the CPU's, latency and faults come from the
+    /// script. For tests of what the application does when a device misbehaves.
+    pub fn simulated(mut self, script: &Script) -> Self {
+        self.script = Some(script.clone());
+        self
+    }
+
+    /// Starts the owner.
+    ///
+    /// # Errors
+    /// [`Error::Build`]: a bound is zero or too large; the thread could not be started; the
+    /// device is a CUDA device with a stream for each thread, or one that this build has no
+    /// feature for.
+    pub fn build(self) -> Result<Executor> {
+        // ORDERING: Relaxed; a count.
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let capacity = self.queue_capacity;
+        if capacity == 0 || capacity > MAX_FRAGMENTS {
+            let max = MAX_FRAGMENTS;
+            return Err(BuildError::Capacity { asked: capacity, max }.into());
+        }
+        if self.queue_bytes == 0 || self.queue_bytes > MAX_BYTES {
+            let (asked, max) = (self.queue_bytes, MAX_BYTES);
+            return Err(BuildError::CapacityBytes { asked, max }.into());
+        }
+        let stream = match &self.script {
+            Some(script) => Box::new(Simulated::new(script.clone())) as _,
+            None => stream(&self.device)?,
+        };
+        let id = NEXT.fetch_add(1, Ordering::Relaxed);
+        let meter = Arc::new(Meter::default());
+        let limits = Limits {
+            fragments: capacity,
+            bytes: self.queue_bytes,
+            lending: self.lending,
+        };
+        let engine = Runner::new(stream, id, meter.clone());
+        let core = Core::start(limits, engine, self.thread_name).map_err(BuildError::Thread)?;
+        let (device, location) = (self.device.clone(), self.device.location());
+        let home = Arc::new(ExecutorHome { id, core, location });
+        Ok(Executor(Arc::new(Inner { home, device, meter })))
+    }
+}
+
+impl Executor {
+    /// An executor on `device` with the default limits.
+    ///
+    /// # Errors
+    /// Those of [`Builder::build`].
+    pub fn new(device: &Device) -> Result<Self> {
+        Self::builder(device).build()
+    }
+
+    /// An executor on `device`, to be adjusted.
+    ///
+    /// ```
+    /// use candlewick::{Device, Executor};
+    /// let executor = Executor::builder(&Device::Cpu)
+    ///     .queue_capacity(64)
+    ///     .queue_bytes(256 << 20)
+    ///     .thread_name("inference")
+    ///     .build()?;
+    /// assert!(Executor::builder(&Device::Cpu).queue_capacity(0).build().is_err());
+    /// # drop(executor);
+    /// # Ok::<_, candlewick::Error>(())
+    /// ```
+    pub fn builder(device: &Device) -> Builder {
+        Builder {
+            device: device.clone(),
+            queue_capacity: 1024,
+            queue_bytes: 1 << 30,
+            thread_name: "candlewick".into(),
+            lending: true,
+            script: None,
+        }
+    }
+
+    /// The device.
+    pub fn device(&self) -> &Device {
+        &self.0.device
+    }
+
+    /// Submits, and waits while the queue is full; first come, first served.
+    ///
+    /// From here on each output stands for its result: later graphs on any thread use it and do
+    /// not compute it again, also before it is there.
+    ///
+    /// # Errors
+    /// [`Error::ForeignExecutor`], [`Error::ForeignDevice`], [`Error::TooLarge`],
+    /// [`Error::Closed`], [`Error::OwnerLost`]; [`Error::WouldDeadlock`] if the queue is full and
+    /// an operation that this executor is running called.
+    pub fn submit<O: Outputs>(&self, outputs: O) -> Result<Handle<O::Results>> {
+        let home = &self.0.home;
+        let defer = habit::waits_promptly();
+        let request = Request::cut(home, outputs.tensors())?;
+        if request.is_known() {
+            return Ok(self.handle(request.known(home)));
+        }
+        let bytes = request.host_bytes();
+        let permit = match home.core.try_admit(bytes) {
+            Err(Refused::Full) => self.wait_for_room(bytes)?,
+            other => other.map_err(|refused| self.refusal(refused, bytes))?,
+        };
+        Ok(self.handle(request.launch(home, permit, defer)?))
+    }
+
+    fn wait_for_room(&self, bytes: u64) -> Result<Permit<'_, Runner>> {
+        let home = &self.0.home;
+        if is_driving(home.id) {
+            return Err(Error::WouldDeadlock { call: "submit" });
+        }
+        match block_on(home.core.admit(bytes), None) {
+            Some(permit) => permit.map_err(|refused| self.refusal(refused, bytes)),
+            None => unreachable!("a wait without a deadline ends"),
+        }
+    }
+
+    fn handle<R: crate::handle::Results>(&self, launched: Launched) -> Handle<R> {
+        habit::note_submit(&launched.submission);
+        Handle::new(launched, self.0.home.id)
+    }
+
+    /// Submits if the queue has room and nobody waits for it.
+    ///
+    /// # Errors
+    /// [`Error::QueueFull`], and those of [`Executor::submit`]. Nothing stays claimed.
+    pub fn try_submit<O: Outputs>(&self, outputs: O) -> Result<Handle<O::Results>> {
+        let home = &self.0.home;
+        let defer = habit::waits_promptly();
+        let request = Request::cut(home, outputs.tensors())?;
+        if request.is_known() {
+            return Ok(self.handle(request.known(home)));
+        }
+        let bytes = request.host_bytes();
+        let permit = home.core.try_admit(bytes);
+        let permit = permit.map_err(|refused| self.refusal(refused, bytes))?;
+        Ok(self.handle(request.launch(home, permit, defer)?))
+    }
+
+    /// Submits, and awaits room in the queue; in one line with the threads that wait for it.
+    /// Dropped before it is ready, the future submits nothing.
+    ///
+    /// # Errors
+    /// Those of [`Executor::submit`].
+    ///
+    /// ```
+    /// use candlewick::{Device, Executor, LazyTensor};
+    /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+    /// let executor = Executor::new(&Device::Cpu)?;
+    /// let x = LazyTensor::new(&[2f32], &Device::Cpu)?;
+    /// let y = executor.submit_async(&x.sqr()?).await?.await?;
+    /// assert_eq!(y.to_vec1::<f32>()?, [4.0]);
+    /// # Ok::<_, Box<dyn std::error::Error>>(()) }).unwrap();
+    /// ```
+    pub fn submit_async<O: Outputs>(
+        &self,
+        outputs: O,
+    ) -> impl Future<Output = Result<Handle<O::Results>>> + Send + 'static + use<O> {
+        let executor = self.clone();
+        let request = Request::cut(&self.0.home, outputs.tensors());
+        async move {
+            let home = &executor.0.home;
+            let request = request?;
+            if request.is_known() {
+                return Ok(executor.handle(request.known(home)));
+            }
+            let bytes = request.host_bytes();
+            let permit = home.core.admit(bytes).await;
+            let permit = permit.map_err(|refused| executor.refusal(refused, bytes))?;
+            Ok(executor.handle(request.launch(home, permit, false)?))
+        }
+    }
+
+    fn refusal(&self, refused: Refused, bytes: u64) -> Error {
+        let admission = self.0.home.core.admission();
+        match refused {
+            Refused::Full => Error::QueueFull {
+                capacity: admission.fragments(),
+                capacity_bytes: admission.bytes(),
+                bytes,
+            },
+            Refused::Closed => self.0.home.core.lost().unwrap_or(Error::Closed),
+        }
+    }
+
+    /// The figures of this moment; cheap, from any thread.
+    pub fn stats(&self) -> Stats {
+        let Inner { home, meter, .. } = &*self.0;
+        let core = &home.core;
+        let counts = core.counts();
+        Stats {
+            queued: core.admission().queued(),
+            queued_bytes: core.admission().queued_bytes(),
+            fragments_run: counts.run,
+            fragments_failed: counts.failed,
+            fragments_cancelled: counts.cancelled,
+            lent: counts.lent,
+            live_nodes: core.store().nodes(),
+            live_bytes: meter.bytes(),
+        }
+    }
+
+    /// How the executor is.
+    pub fn health(&self) -> Health {
+        let core = &self.0.home.core;
+        match core.lost() {
+            Some(error) => Health::Lost(error),
+            None if core.is_done() => Health::Closed,
+            None if core.admission().is_closed() => Health::Closing,
+            None => Health::Running,
+        }
+    }
+
+    /// Refuses new work from now on, and is ready when all that was queued is finished and the
+    /// owner's thread has ended. Dropping the future does not stop the closing.
+    pub fn shutdown(&self) -> impl Future<Output = ()> + Send + 'static + use<> {
+        self.0.home.core.close();
+        self.closed()
+    }
+
+    /// Refuses new work from now on and withdraws what is queued and has not begun (its handles
+    /// get [`Error::Closed`]); ready when the owner's thread has ended.
+    pub fn abort(&self) -> impl Future<Output = ()> + Send + 'static + use<> {
+        self.0.home.core.abort();
+        self.closed()
+    }
+
+    /// [`Executor::shutdown`] for a thread, for at most `limit` if there is one.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`]; the closing goes on. [`Error::WouldDeadlock`] if called by an
+    /// operation that this executor is running; it closes all the same.
+    ///
+    /// ```
+    /// # use candlewick::{Device, Executor, Health, LazyTensor};
+    /// # use std::time::Duration;
+    /// let executor = Executor::new(&Device::Cpu)?;
+    /// executor.shutdown_blocking(Some(Duration::from_secs(10)))?;
+    /// assert!(matches!(executor.health(), Health::Closed));
+    /// # Ok::<_, candlewick::Error>(())
+    /// ```
+    pub fn shutdown_blocking(&self, limit: Option<Duration>) -> Result<()> {
+        self.0.home.core.close();
+        self.closed_blocking("shutdown_blocking", limit)
+    }
+
+    /// [`Executor::abort`] for a thread, for at most `limit` if there is one.
+    ///
+    /// # Errors
+    /// Those of [`Executor::shutdown_blocking`].
+    pub fn abort_blocking(&self, limit: Option<Duration>) -> Result<()> {
+        self.0.home.core.abort();
+        self.closed_blocking("abort_blocking", limit)
+    }
+
+    fn closed(&self) -> impl Future<Output = ()> + Send + 'static + use<> {
+        let core = self.0.home.core.clone();
+        async move { core.closed().await }
+    }
+
+    fn closed_blocking(&self, call: &'static str, limit: Option<Duration>) -> Result<()> {
+        if is_driving(self.0.home.id) {
+            return Err(Error::WouldDeadlock { call });
+        }
+        let deadline = limit.and_then(Deadline::after);
+        match (block_on(self.0.home.core.closed(), deadline.as_ref()), limit) {
+            (None, Some(limit)) => Err(Error::Timeout(limit)),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.home.core.close();
+    }
+}
+
+impl fmt::Debug for Executor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Executor")
+            .field("device", &self.0.device.location())
+            .field("health", &self.health())
+            .field("stats", &self.stats())
+            .finish()
+    }
+}
+
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder")
+            .field("device", &self.device.location())
+            .field("queue_capacity", &self.queue_capacity)
+            .field("queue_bytes", &self.queue_bytes)
+            .field("thread_name", &self.thread_name)
+            .field("lending", &self.lending)
+            .field("simulated", &self.script.is_some())
+            .finish()
+    }
+}

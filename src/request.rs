@@ -1,0 +1,249 @@
+//! From a request to a queued fragment: cut, admit, claim, plan, send.
+//!
+//! The order matters. A fragment is cut before anything is claimed, so it depends only on what
+//! was claimed earlier, and no two fragments can wait for each other. It is admitted before
+//! anything is claimed, so a full queue leaves nothing claimed, and whoever depends on a claim
+//! can count on its message.
+
+use crate::actor::core::{Core, Permit};
+use crate::actor::submission::{Outputs, Submission};
+use crate::device::runner::{Output, Runner, Tensors, Work};
+use crate::error::{Error, Result};
+use crate::graph::fragment::{Fragment, Source};
+use crate::graph::{Home, LazyTensor, Node, NodeId};
+use crate::plan::Plan;
+use crate::store::node_store::{Claim, Held};
+use crate::store::slot::Slot;
+use crate::store::task::{Payload, Task};
+use candle_core::{DeviceLocation, Shape};
+use smallvec::SmallVec;
+use std::sync::Arc;
+
+/// The core of an executor over Candle.
+pub(crate) type TheCore = Core<Runner>;
+
+/// What a submitted node keeps of its executor.
+pub(crate) struct ExecutorHome {
+    pub(crate) id: u64,
+    pub(crate) core: Arc<TheCore>,
+    pub(crate) location: DeviceLocation,
+}
+
+/// One submission that is not admitted yet and has claimed nothing.
+pub(crate) struct Request {
+    /// The distinct outputs.
+    nodes: SmallVec<[LazyTensor; 1]>,
+    /// For each requested result, which of `nodes` it is.
+    places: SmallVec<[u32; 1]>,
+    fragment: Fragment<Held<Tensors>>,
+}
+
+/// Interest in the results of a request.
+pub(crate) struct Launched {
+    pub(crate) submission: Submission<Runner>,
+    /// For each requested result, which output of the submission it is.
+    pub(crate) places: SmallVec<[u32; 1]>,
+}
+
+impl Home for ExecutorHome {
+    fn executor(&self) -> u64 {
+        self.id
+    }
+    fn release(&self, id: NodeId) {
+        self.core.store().release_node(id);
+    }
+}
+
+impl ExecutorHome {
+    /// The result of a node that was submitted here; an error if it cannot be used here.
+    fn submitted(&self, node: &Node) -> Result<Option<Held<Tensors>>> {
+        if node.location != self.location && !node.may_be_on_host() {
+            return Err(Error::ForeignDevice {
+                tensor: node.location,
+                executor: self.location,
+            });
+        }
+        match node.home.get() {
+            None => Ok(None),
+            Some(home) => {
+                self.check(node, &**home)?;
+                Ok(self.core.store().acquire(node.id))
+            }
+        }
+    }
+
+    fn check(&self, node: &Node, home: &dyn Home) -> Result<()> {
+        if home.executor() == self.id {
+            return Ok(());
+        }
+        Err(Error::ForeignExecutor {
+            shape: Shape::from(node.dims.as_slice()),
+            dtype: node.dtype,
+        })
+    }
+
+    /// Marks a node as this executor's. Two executors may race for it: one gets it.
+    fn bind(self: &Arc<Self>, node: &Node) -> Result<()> {
+        let home = node.home.get_or_init(|| self.clone() as Arc<dyn Home>);
+        self.check(node, &**home)
+    }
+}
+
+impl Request {
+    /// Cuts out what has to be computed for `tensors`.
+    pub(crate) fn cut<'a>(
+        home: &Arc<ExecutorHome>,
+        tensors: impl IntoIterator<Item = &'a LazyTensor>,
+    ) -> Result<Self> {
+        let mut nodes: SmallVec<[LazyTensor; 1]> = SmallVec::new();
+        let mut places = SmallVec::new();
+        for tensor in tensors {
+            let known = nodes.iter().position(|n| n.0.id == tensor.0.id);
+            places.push(known.unwrap_or(nodes.len()) as u32);
+            if known.is_none() {
+                nodes.push(tensor.clone());
+            }
+        }
+        let fragment = Fragment::cut(&nodes, |node| home.submitted(node))?;
+        let (bytes, capacity_bytes) = (fragment.host_bytes, home.core.admission().bytes());
+        if bytes > capacity_bytes {
+            return Err(Error::TooLarge { bytes, capacity_bytes });
+        }
+        Ok(Self { nodes, places, fragment })
+    }
+
+    /// Bytes of host data that the fragment brings along.
+    pub(crate) fn host_bytes(&self) -> u64 {
+        self.fragment.host_bytes
+    }
+
+    /// Whether every output was submitted before: then there is nothing to compute.
+    pub(crate) fn is_known(&self) -> bool {
+        self.fragment.is_known()
+    }
+
+    /// Interest in outputs that were all submitted before.
+    pub(crate) fn known(self, home: &ExecutorHome) -> Launched {
+        let outputs = (0..self.nodes.len())
+            .filter_map(|index| self.fragment.submitted_output(index).map(Held::share));
+        let submission = Submission::new(home.core.clone(), outputs.collect());
+        Launched { submission, places: self.places }
+    }
+
+    /// Claims the outputs, plans and queues the fragment. The permit guarantees its place. With
+    /// `defer`, the caller is about to wait for it: see [`Core::send`].
+    pub(crate) fn launch(
+        mut self,
+        home: &Arc<ExecutorHome>,
+        permit: Permit<'_, Runner>,
+        defer: bool,
+    ) -> Result<Launched> {
+        let core = &home.core;
+        let mut own = 0;
+        for (index, node) in self.nodes.iter().enumerate() {
+            if self.fragment.submitted_output(index).is_none() {
+                home.bind(&node.0)?;
+                own += 1;
+            }
+        }
+        let task = Arc::new(Task::new(own, permit.bytes()));
+        let mut won = Won { core, slots: SmallVec::new() };
+        let mut outputs: Outputs<Runner> = SmallVec::new();
+        for (index, node) in self.nodes.iter().enumerate() {
+            outputs.push(match self.fragment.submitted_output(index) {
+                Some(held) => held.share(),
+                None => match core.store().claim(node.0.id, &task) {
+                    Claim::Found(slot) => slot,
+                    Claim::Won(slot) => {
+                        won.slots.push((index, slot.clone()));
+                        slot
+                    }
+                },
+            });
+        }
+        let submission = Submission::new(core.clone(), outputs);
+        let payload = if won.slots.len() == own {
+            self.fragment.drop_known_outputs();
+            Some(won.payload(self.fragment, &self.nodes))
+        } else {
+            parts(won, &self.nodes, home)?
+        };
+        match payload {
+            Some(payload) => core.send(permit, &task, payload, defer),
+            None => drop(permit), // somebody else computes all of it
+        }
+        Ok(Launched { submission, places: self.places })
+    }
+}
+
+/// Somebody claimed a part of the outputs since the fragment was cut. What is left is cut again,
+/// one fragment for each output: fragments of one output depend on each other as their nodes do,
+/// and so never in a circle, whoever claimed what in which order.
+fn parts(
+    mut won: Won<'_>,
+    nodes: &[LazyTensor],
+    home: &Arc<ExecutorHome>,
+) -> Result<Option<Payload<Tensors>>> {
+    let mut parts = Vec::new();
+    while let Some((index, slot)) = won.slots.pop() {
+        let alone = Won { core: &home.core, slots: SmallVec::from_iter([(index, slot)]) };
+        let root = &nodes[index];
+        let fragment = Fragment::cut([root], |node| match node.id == root.0.id {
+            true => Ok(None),
+            false => home.submitted(node),
+        })?;
+        parts.push(alone.payload(fragment, nodes));
+    }
+    let first = parts.pop();
+    Ok(first.map(|mut first| {
+        first.rest = parts;
+        first
+    }))
+}
+
+/// Slots that were claimed and whose work is not on its way yet. Dropped like this, they close,
+/// and the owner looks again at what waits for them.
+struct Won<'a> {
+    core: &'a TheCore,
+    slots: SmallVec<[(usize, Arc<Slot<Tensors>>); 1]>,
+}
+
+impl Won<'_> {
+    /// Plans the fragment that computes the slots' nodes, in their order.
+    fn payload(mut self, fragment: Fragment<Held<Tensors>>, nodes: &[LazyTensor]) -> Payload<Tensors> {
+        let (plan, sources) = Plan::new(fragment);
+        let mut inputs = SmallVec::new();
+        let sources = sources.into_iter().map(|(value, source)| match source {
+            Source::Leaf(tensor) => (value, Source::Leaf(tensor)),
+            Source::Submitted(held) => {
+                inputs.push(held);
+                (value, Source::Submitted(inputs.len() - 1))
+            }
+        });
+        let sources = sources.collect();
+        let slots = std::mem::take(&mut self.slots);
+        let outputs = slots.iter().map(|(index, _)| output(&nodes[*index])).collect();
+        Payload {
+            work: Box::new(Work { plan, sources, outputs }),
+            inputs,
+            outputs: slots.into_iter().map(|(_, slot)| slot).collect(),
+            rest: Vec::new(),
+        }
+    }
+}
+
+impl Drop for Won<'_> {
+    fn drop(&mut self) {
+        if !self.slots.is_empty() {
+            self.slots.iter().for_each(|(_, slot)| slot.close());
+            self.core.call_owner();
+        }
+    }
+}
+
+fn output(tensor: &LazyTensor) -> Output {
+    Output {
+        node: Arc::downgrade(&tensor.0),
+        bytes: (tensor.elem_count() * tensor.dtype().size_in_bytes()) as u64,
+    }
+}

@@ -1,0 +1,129 @@
+//! What travels to the owner: one small message, a reference to this.
+
+use super::node_store::Held;
+use super::slot::{Begun, Slot};
+use super::{Kind, NodeId};
+use crate::sync::Ordering::Relaxed;
+use crate::sync::{Arc, AtomicUsize, Mutex};
+use smallvec::SmallVec;
+
+/// Work and the slots that its results go to.
+///
+/// The payload is behind a lock so that withdrawing the last output frees it at once, on
+/// whichever thread that happens, and not when the owner comes to it.
+pub struct Task<K: Kind> {
+    payload: Mutex<Option<Payload<K>>>,
+    /// Outputs that have not been cancelled.
+    wanted: AtomicUsize,
+    /// Bytes of host data that it was admitted with; `None` for a part of another's message,
+    /// which has no place of its own in the queue.
+    admitted: Option<u64>,
+}
+
+/// A fragment's work. It begins when every input has ended.
+pub struct Payload<K: Kind> {
+    /// What to do.
+    pub work: K::Work,
+    /// Results of other fragments that it reads.
+    pub inputs: SmallVec<[Held<K>; 2]>,
+    /// Where its results go.
+    pub outputs: SmallVec<[Arc<Slot<K>>; 1]>,
+    /// More work that came in the same message, each with outputs of its own.
+    pub rest: Vec<Payload<K>>,
+}
+
+/// What a queued task has for the owner.
+#[must_use]
+pub enum Taken<K: Kind> {
+    /// Its payload: every input has ended.
+    Ready(Payload<K>),
+    /// Nothing yet: this input has not ended.
+    Blocked(NodeId),
+    /// Nothing any more: every output was cancelled.
+    Withdrawn,
+}
+
+impl<K: Kind> Task<K> {
+    /// A task for `outputs` slots, without its payload yet: the slots are made first.
+    pub fn new(outputs: usize, bytes: u64) -> Self {
+        Self {
+            payload: Mutex::new(None),
+            wanted: AtomicUsize::new(outputs),
+            admitted: Some(bytes),
+        }
+    }
+
+    /// A task for one part of a message that had several.
+    pub fn part(payload: Payload<K>) -> Self {
+        Self {
+            wanted: AtomicUsize::new(payload.outputs.len()),
+            payload: Mutex::new(Some(payload)),
+            admitted: None,
+        }
+    }
+
+    /// The bytes that it takes up in the queue, if it has a place there.
+    pub fn admitted(&self) -> Option<u64> {
+        self.admitted
+    }
+
+    /// Puts the payload in.
+    pub fn fill(&self, payload: Payload<K>) {
+        let mut cell = self.payload.lock();
+        // ORDERING: Relaxed; under the lock that `output_gone` takes after its decrement. If
+        // that came before, we see zero; if not, it finds the payload.
+        let late = if self.wanted.load(Relaxed) == 0 {
+            Some(payload)
+        } else {
+            cell.replace(payload)
+        };
+        drop(cell);
+        drop(late);
+    }
+
+    /// One output was cancelled. With the last one the payload goes: the caller drops it.
+    #[must_use]
+    pub fn output_gone(&self) -> Option<Payload<K>> {
+        // ORDERING: Relaxed; see `fill`.
+        let last = self.wanted.fetch_sub(1, Relaxed) == 1;
+        if last { self.take() } else { None }
+    }
+
+    /// Takes the payload out; the caller drops it outside of the lock.
+    #[must_use]
+    pub fn take(&self) -> Option<Payload<K>> {
+        self.payload.lock().take()
+    }
+
+    /// Takes the payload out if it can run.
+    pub fn take_if_ready(&self) -> Taken<K> {
+        let mut cell = self.payload.lock();
+        let Some(payload) = &*cell else { return Taken::Withdrawn };
+        match payload.inputs.iter().find(|i| !i.slot().is_finished()) {
+            Some(input) => Taken::Blocked(input.slot().id()),
+            None => cell.take().map_or(Taken::Withdrawn, Taken::Ready),
+        }
+    }
+}
+
+impl<K: Kind> Payload<K> {
+    /// Begins every output that is still wanted: the right to end it, or nothing, for each.
+    pub fn begin(&self) -> SmallVec<[Option<Begun<K>>; 1]> {
+        self.outputs.iter().map(Slot::begin).collect()
+    }
+}
+
+/// Wherever work is lost before it began, its waiters find out.
+impl<K: Kind> Drop for Payload<K> {
+    fn drop(&mut self) {
+        self.outputs.iter().for_each(|output| output.close());
+        // Letting go of an input may leave the fragment that computes it unwanted, and so on
+        // down a chain as long as the queue: by a loop, each payload dropped without inputs.
+        let mut inputs = std::mem::take(&mut self.inputs);
+        while let Some(input) = inputs.pop() {
+            if let Some(mut unwanted) = input.let_go() {
+                inputs.append(&mut unwanted.inputs);
+            }
+        }
+    }
+}
