@@ -4,47 +4,53 @@
 #[cfg(all(any(candlewick_loom, candlewick_shuttle, candlewick_tsan), not(candlewick_core)))]
 compile_error!("a scheduler needs --cfg candlewick_core beside it: Candle cannot run under it");
 
-#[cfg(not(candlewick_core))]
-mod error;
-mod graph;
-#[cfg(not(candlewick_core))]
-mod plan;
-#[cfg(not(candlewick_core))]
-pub mod device;
-#[cfg(not(candlewick_core))]
-mod executor;
-#[cfg(not(candlewick_core))]
-mod habit;
-#[cfg(not(candlewick_core))]
-mod handle;
-#[cfg(not(candlewick_core))]
-mod request;
-
-// The concurrency core. Public only where it is built alone, for the checkers.
+// The concurrency core knows no tensors. Under `candlewick_core` it is all there is, and public,
+// for the model checkers in `loom-tests`; otherwise it is private.
 #[cfg(candlewick_core)]
-#[allow(missing_docs)]
 pub mod actor;
-#[cfg(not(candlewick_core))]
-#[allow(unreachable_pub, dead_code)]
-mod actor;
+#[cfg(candlewick_core)]
+pub mod origin;
 #[cfg(candlewick_core)]
 pub mod store;
+#[cfg(candlewick_core)]
+pub mod sync;
+
+#[cfg(not(candlewick_core))]
+#[allow(unreachable_pub, dead_code)] // public where the core is built alone
+mod actor;
+#[cfg(not(candlewick_core))]
+#[allow(unreachable_pub, dead_code)]
+mod origin;
 #[cfg(not(candlewick_core))]
 #[allow(unreachable_pub, dead_code)]
 mod store;
-#[cfg(candlewick_core)]
-pub mod sync;
 #[cfg(not(candlewick_core))]
 #[allow(unreachable_pub, dead_code)]
 mod sync;
 
 #[cfg(not(candlewick_core))]
-pub use candle_core::{D, DType, Device, IndexOp, Shape, Tensor};
+pub mod device;
 #[cfg(not(candlewick_core))]
-pub use error::{BuildError, Cause, Error, Failure, Invalid, ParamsError, Reason, Result};
+mod error;
 #[cfg(not(candlewick_core))]
-pub use executor::{Builder, Executor, Health, Stats};
+mod executor;
 #[cfg(not(candlewick_core))]
-pub use graph::{Indexer, IntoIndexers, LazyTensor, ShapeWithOneHole, TensorOrScalar};
+mod graph;
 #[cfg(not(candlewick_core))]
-pub use handle::{Cancel, Handle, Outputs, Results};
+mod habit;
+#[cfg(not(candlewick_core))]
+mod handle;
+#[cfg(not(candlewick_core))]
+mod plan;
+#[cfg(not(candlewick_core))]
+mod request;
+
+#[cfg(not(candlewick_core))]
+pub use self::{
+    error::{BuildError, Cause, Error, Failure, Invalid, ParamsError, Reason, Result},
+    executor::{Builder, Executor, Health, Stats},
+    graph::{Indexer, IntoIndexers, LazyTensor, ShapeWithOneHole, TensorOrScalar},
+    handle::{Cancel, Handle, Outputs, Results},
+};
+#[cfg(not(candlewick_core))]
+pub use candle_core::{D, DType, Device, Shape, Tensor};

@@ -6,15 +6,15 @@
 //! can count on its message.
 
 use crate::actor::core::{Core, Permit};
-use crate::actor::submission::{Outputs, Submission};
+use crate::actor::submission::Submission;
 use crate::device::runner::{Output, Runner, Tensors, Work};
 use crate::error::{Error, Result};
 use crate::graph::fragment::{Fragment, Source};
 use crate::graph::{Home, LazyTensor, Node, NodeId};
 use crate::plan::Plan;
-use crate::store::node_store::{Claim, Held};
+use crate::store::node_store::{Held, NodeStore};
 use crate::store::slot::Slot;
-use crate::store::task::{Payload, Task};
+use crate::store::task::Payload;
 use candle_core::{DeviceLocation, Shape};
 use smallvec::SmallVec;
 use std::sync::Arc;
@@ -67,7 +67,7 @@ impl ExecutorHome {
             None => Ok(None),
             Some(home) => {
                 self.check(node, &**home)?;
-                Ok(self.core.store().acquire(node.id))
+                Ok(NodeStore::acquire(self.core.store(), node.id))
             }
         }
     }
@@ -131,113 +131,76 @@ impl Request {
     }
 
     /// Claims the outputs, plans and queues the fragment. The permit guarantees its place. With
-    /// `defer`, the caller is about to wait for it: see [`Core::send`].
+    /// `defer`, the caller is about to wait for it: see `Core::send`.
     pub(crate) fn launch(
         mut self,
         home: &Arc<ExecutorHome>,
         permit: Permit<'_, Runner>,
         defer: bool,
     ) -> Result<Launched> {
-        let core = &home.core;
-        let mut own = 0;
-        for (index, node) in self.nodes.iter().enumerate() {
-            if self.fragment.submitted_output(index).is_none() {
-                home.bind(&node.0)?;
-                own += 1;
-            }
+        let known = |index| self.fragment.submitted_output(index);
+        let places = 0..self.nodes.len();
+        let own: SmallVec<[&LazyTensor; 1]> =
+            places.filter(|&i| known(i).is_none()).map(|i| &self.nodes[i]).collect();
+        let mut ids: SmallVec<[NodeId; 1]> = SmallVec::new();
+        for node in &own {
+            home.bind(&node.0)?;
+            ids.push(node.0.id);
         }
-        let task = Arc::new(Task::new(own, permit.bytes()));
-        let mut won = Won { core, slots: SmallVec::new() };
-        let mut outputs: Outputs<Runner> = SmallVec::new();
-        for (index, node) in self.nodes.iter().enumerate() {
-            outputs.push(match self.fragment.submitted_output(index) {
-                Some(held) => held.share(),
-                None => match core.store().claim(node.0.id, &task) {
-                    Claim::Found(slot) => slot,
-                    Claim::Won(slot) => {
-                        won.slots.push((index, slot.clone()));
-                        slot
-                    }
-                },
-            });
-        }
-        let submission = Submission::new(core.clone(), outputs);
-        let payload = if won.slots.len() == own {
+        let claimed = home.core.claim(permit, &ids);
+        let mut slots = claimed.slots().iter().cloned();
+        let outputs = (0..self.nodes.len()).filter_map(|i| match known(i) {
+            Some(held) => Some(held.share()),
+            None => slots.next(),
+        });
+        let submission = Submission::new(home.core.clone(), outputs.collect());
+        if claimed.is_complete() {
+            let outputs = own.iter().map(|node| output(node)).collect();
             self.fragment.drop_known_outputs();
-            Some(won.payload(self.fragment, &self.nodes))
+            claimed.send(|slots| payload(self.fragment, outputs, slots), defer);
         } else {
-            parts(won, &self.nodes, home)?
-        };
-        match payload {
-            Some(payload) => core.send(permit, &task, payload, defer),
-            None => drop(permit), // somebody else computes all of it
+            // Somebody claimed a part since the fragment was cut: what is left is cut again.
+            claimed.send_apart(|place, slot| alone(own[place], slot, home), defer)?;
         }
         Ok(Launched { submission, places: self.places })
     }
 }
 
-/// Somebody claimed a part of the outputs since the fragment was cut. What is left is cut again,
-/// one fragment for each output: fragments of one output depend on each other as their nodes do,
-/// and so never in a circle, whoever claimed what in which order.
-fn parts(
-    mut won: Won<'_>,
-    nodes: &[LazyTensor],
-    home: &Arc<ExecutorHome>,
-) -> Result<Option<Payload<Tensors>>> {
-    let mut parts = Vec::new();
-    while let Some((index, slot)) = won.slots.pop() {
-        let alone = Won { core: &home.core, slots: SmallVec::from_iter([(index, slot)]) };
-        let root = &nodes[index];
-        let fragment = Fragment::cut([root], |node| match node.id == root.0.id {
-            true => Ok(None),
-            false => home.submitted(node),
-        })?;
-        parts.push(alone.payload(fragment, nodes));
-    }
-    let first = parts.pop();
-    Ok(first.map(|mut first| {
-        first.rest = parts;
-        first
-    }))
+/// The work for one node by itself, whose slot is claimed already.
+fn alone(
+    root: &LazyTensor,
+    slot: Arc<Slot<Tensors>>,
+    home: &ExecutorHome,
+) -> Result<Payload<Tensors>> {
+    let fragment = Fragment::cut([root], |node| match node.id == root.0.id {
+        true => Ok(None),
+        false => home.submitted(node),
+    })?;
+    let outputs = SmallVec::from_iter([output(root)]);
+    Ok(payload(fragment, outputs, SmallVec::from_iter([slot])))
 }
 
-/// Slots that were claimed and whose work is not on its way yet. Dropped like this, they close,
-/// and the owner looks again at what waits for them.
-struct Won<'a> {
-    core: &'a TheCore,
-    slots: SmallVec<[(usize, Arc<Slot<Tensors>>); 1]>,
-}
-
-impl Won<'_> {
-    /// Plans the fragment that computes the slots' nodes, in their order.
-    fn payload(mut self, fragment: Fragment<Held<Tensors>>, nodes: &[LazyTensor]) -> Payload<Tensors> {
-        let (plan, sources) = Plan::new(fragment);
-        let mut inputs = SmallVec::new();
-        let sources = sources.into_iter().map(|(value, source)| match source {
-            Source::Leaf(tensor) => (value, Source::Leaf(tensor)),
-            Source::Submitted(held) => {
-                inputs.push(held);
-                (value, Source::Submitted(inputs.len() - 1))
-            }
-        });
-        let sources = sources.collect();
-        let slots = std::mem::take(&mut self.slots);
-        let outputs = slots.iter().map(|(index, _)| output(&nodes[*index])).collect();
-        Payload {
-            work: Box::new(Work { plan, sources, outputs }),
-            inputs,
-            outputs: slots.into_iter().map(|(_, slot)| slot).collect(),
-            rest: Vec::new(),
+/// Plans a fragment.
+fn payload(
+    fragment: Fragment<Held<Tensors>>,
+    outputs: SmallVec<[Output; 1]>,
+    slots: SmallVec<[Arc<Slot<Tensors>>; 1]>,
+) -> Payload<Tensors> {
+    let (plan, sources) = Plan::new(fragment);
+    let mut inputs = SmallVec::new();
+    let sources = sources.into_iter().map(|(value, source)| match source {
+        Source::Leaf(tensor) => (value, Source::Leaf(tensor)),
+        Source::Submitted(held) => {
+            inputs.push(held);
+            (value, Source::Submitted(inputs.len() - 1))
         }
-    }
-}
-
-impl Drop for Won<'_> {
-    fn drop(&mut self) {
-        if !self.slots.is_empty() {
-            self.slots.iter().for_each(|(_, slot)| slot.close());
-            self.core.call_owner();
-        }
+    });
+    let sources = sources.collect();
+    Payload {
+        work: Box::new(Work { plan, sources, outputs }),
+        inputs,
+        outputs: slots,
+        rest: Vec::new(),
     }
 }
 

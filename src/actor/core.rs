@@ -136,7 +136,7 @@ impl<E: Engine> Core<E> {
     /// Queues a fragment. With `defer` the owner is not called if nobody else depends on it:
     /// the caller is expected to wait for the result and to run it itself; whoever looks for it
     /// (see [`Core::nudge`]) calls the owner.
-    pub fn send(
+    pub(super) fn send(
         &self,
         permit: Permit<'_, E>,
         task: &Arc<Task<E::Kind>>,

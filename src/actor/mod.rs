@@ -4,6 +4,7 @@
 //! unmodified and without Candle. `docs/concurrency.md` has the protocols.
 
 pub mod admission;
+pub mod claim;
 pub mod core;
 pub mod engine;
 pub mod event;

@@ -49,7 +49,7 @@ impl Parker {
                 return false;
             };
             state.asleep = true;
-            state = self.wake.wait_timeout(state, left);
+            state = self.wake.wait_timeout(&self.state, state, left);
         }
         *state = State { woken: false, asleep: false };
         true

@@ -22,6 +22,11 @@ type Result<T, E = candle_core::Error> = std::result::Result<T, E>;
 /// # Errors
 /// What Candle reports; an index that is out of range; no memory for a very large result.
 pub(crate) fn eval(op: &Op, inputs: &[&Tensor]) -> Result<Tensor, Cause> {
+    if inputs.iter().any(|x| memory::beyond(x)) {
+        let inputs: Result<Vec<Tensor>> = inputs.iter().map(|x| memory::within(x)).collect();
+        let inputs = inputs.map_err(Cause::Candle)?;
+        return eval(op, &inputs.iter().collect::<Vec<_>>());
+    }
     memory::probe(op, inputs)?;
     let result = match (op, inputs) {
         (Op::Custom1(c), [x]) => x.apply_op1_arc(c.0.clone()),
@@ -47,14 +52,21 @@ fn builtin(op: &Op, inputs: &[&Tensor]) -> Result<Tensor> {
         (Op::Elu(alpha), [x]) => x.elu(*alpha),
         (Op::Powf(e), [x]) => x.powf(*e),
         (Op::Affine { mul, add }, [x]) => x.affine(*mul, *add),
-        (Op::ToDType(dtype), [x]) => x.to_dtype(*dtype),
+        (Op::ToDType(dtype), [x]) => order::cast(x, *dtype),
         (Op::ToDevice(device), [x]) => x.to_device(device),
         (Op::Binary { op, broadcast }, [x, y]) => binary(*op, *broadcast, x, y),
         (Op::BinaryScalar { op, value }, [x]) => binary(*op, false, x, &like(*value, x)?),
         (Op::Compare { op, broadcast }, [x, y]) => compare(*op, *broadcast, x, y),
         (Op::CompareScalar { op, value }, [x]) => compare(*op, false, x, &like(*value, x)?),
         (Op::WhereCond, [c, x, y]) => c.where_cond(x, y),
-        (Op::Reduce { op, dims: axes, keepdim }, [x]) => order::reduce(*op, axes, *keepdim, x),
+        (
+            Op::Reduce {
+                op,
+                dims: axes,
+                keepdim,
+            },
+            [x],
+        ) => order::reduce(*op, axes, *keepdim, x),
         (Op::Softmax(dim), [x]) => ops::softmax(&order::regular(x)?, *dim),
         (Op::LogSoftmax(dim), [x]) => ops::log_softmax(&order::regular(x)?, *dim),
         (Op::RmsNorm { eps }, [x, alpha]) => {
@@ -209,12 +221,18 @@ fn convolve(op: &Op, x: &Tensor, kernel: &Tensor) -> Result<Tensor> {
     // Candle 0.11.1 reads a strided kernel of conv1d as if it were in order.
     let kernel = kernel.contiguous()?;
     match *op {
-        Op::Conv1d(Conv { padding, stride, dilation, groups }) => {
-            x.conv1d(&kernel, padding, stride, dilation, groups)
-        }
-        Op::Conv2d(Conv { padding, stride, dilation, groups }) => {
-            x.conv2d(&kernel, padding, stride, dilation, groups)
-        }
+        Op::Conv1d(Conv {
+            padding,
+            stride,
+            dilation,
+            groups,
+        }) => x.conv1d(&kernel, padding, stride, dilation, groups),
+        Op::Conv2d(Conv {
+            padding,
+            stride,
+            dilation,
+            groups,
+        }) => x.conv2d(&kernel, padding, stride, dilation, groups),
         _ => unreachable!("only convolutions come here"),
     }
 }

@@ -174,7 +174,13 @@ impl LazyTensor {
         inputs.push(self.clone());
         inputs.extend(rhs.cloned());
         let dtype = kind.dtype(self.0.dtype);
-        Ok(Self::from_op(made, inputs, self.0.dims.clone(), dtype, self.0.location))
+        Ok(Self::from_op(
+            made,
+            inputs,
+            self.0.dims.clone(),
+            dtype,
+            self.0.location,
+        ))
     }
 
     fn elementwise_broadcast(&self, kind: Kind, rhs: &LazyTensor) -> Result<Self> {
@@ -200,7 +206,9 @@ impl LazyTensor {
             }
             value => {
                 self.need_dtype("pow", is_float)?;
-                self.log()?.elementwise(Kind::Binary(BinaryOp::Mul), value)?.exp()
+                self.log()?
+                    .elementwise(Kind::Binary(BinaryOp::Mul), value)?
+                    .exp()
             }
         }
     }
@@ -236,10 +244,17 @@ impl LazyTensor {
         if dtype != on_false.0.dtype {
             return Err(refuse("where_cond", &operands, Reason::DTypes));
         }
-        for bad in [(!self.0.dtype.is_int()).then_some(self.0.dtype), (!computes(dtype)).then_some(dtype)] {
-            if let Some(bad) = bad {
-                return Err(refuse("where_cond", &operands, Reason::UnsupportedDType(bad)));
-            }
+        let bad = if !self.0.dtype.is_int() {
+            self.0.dtype
+        } else {
+            dtype
+        };
+        if !self.0.dtype.is_int() || !computes(dtype) {
+            return Err(refuse(
+                "where_cond",
+                &operands,
+                Reason::UnsupportedDType(bad),
+            ));
         }
         let dims: Dims = self.0.dims.clone();
         Self::build(Op::WhereCond, &operands, dims, dtype)

@@ -10,7 +10,10 @@ use candle_core::{DType, ToUsize2};
 fn conv_size(size: usize, kernel: usize, conv: &Conv) -> Result<usize, Reason> {
     let span = kernel
         .checked_sub(1)
-        .ok_or(Reason::Argument { name: "the kernel", must: "non-empty" })?
+        .ok_or(Reason::Argument {
+            name: "the kernel",
+            must: "non-empty",
+        })?
         .checked_mul(conv.dilation)
         .and_then(|n| n.checked_add(1))
         .ok_or(Reason::Overflow)?;
@@ -18,9 +21,10 @@ fn conv_size(size: usize, kernel: usize, conv: &Conv) -> Result<usize, Reason> {
         .and_then(|p| size.checked_add(p))
         .filter(|&n| isize::try_from(n).is_ok())
         .ok_or(Reason::Overflow)?;
-    let room = padded
-        .checked_sub(span)
-        .ok_or(Reason::Argument { name: "the kernel", must: "no larger than the padded input" })?;
+    let room = padded.checked_sub(span).ok_or(Reason::Argument {
+        name: "the kernel",
+        must: "no larger than the padded input",
+    })?;
     // the last place that is looked at must have a number
     (room / conv.stride).checked_add(1).ok_or(Reason::Overflow)
 }
@@ -38,7 +42,17 @@ impl LazyTensor {
         dilation: usize,
         groups: usize,
     ) -> Result<Self> {
-        self.conv("conv1d", kernel, Conv { padding, stride, dilation, groups }, 3)
+        self.conv(
+            "conv1d",
+            kernel,
+            Conv {
+                padding,
+                stride,
+                dilation,
+                groups,
+            },
+            3,
+        )
     }
 
     /// A convolution of `[batch, channels, height, width]` with a kernel
@@ -65,7 +79,17 @@ impl LazyTensor {
         dilation: usize,
         groups: usize,
     ) -> Result<Self> {
-        self.conv("conv2d", kernel, Conv { padding, stride, dilation, groups }, 4)
+        self.conv(
+            "conv2d",
+            kernel,
+            Conv {
+                padding,
+                stride,
+                dilation,
+                groups,
+            },
+            4,
+        )
     }
 
     fn conv(&self, name: &'static str, kernel: &Self, conv: Conv, rank: usize) -> Result<Self> {
@@ -78,7 +102,10 @@ impl LazyTensor {
         }
         for (argument, name) in [(conv.stride, "stride"), (conv.groups, "groups")] {
             if argument == 0 {
-                return Err(err(Reason::Argument { name, must: "at least 1" }));
+                return Err(err(Reason::Argument {
+                    name,
+                    must: "at least 1",
+                }));
             }
         }
         if Some(x[1]) != k[1].checked_mul(conv.groups) {
@@ -86,10 +113,17 @@ impl LazyTensor {
         }
         if k[0] % conv.groups != 0 {
             let must = "a divisor of the number of output channels";
-            return Err(err(Reason::Argument { name: "groups", must }));
+            return Err(err(Reason::Argument {
+                name: "groups",
+                must,
+            }));
         }
         let dtype = same_dtype(name, &[self, kernel])?;
-        let takes = if rank == 3 { is_wide_float } else { is_conv2d_float };
+        let takes = if rank == 3 {
+            is_wide_float
+        } else {
+            is_conv2d_float
+        };
         if !takes(dtype) {
             return Err(err(Reason::UnsupportedDType(dtype)));
         }
@@ -102,7 +136,11 @@ impl LazyTensor {
         if !fits(&windows, dtype) || !fits(&dims, dtype) {
             return Err(err(Reason::Overflow));
         }
-        let op = if rank == 3 { Op::Conv1d(conv) } else { Op::Conv2d(conv) };
+        let op = if rank == 3 {
+            Op::Conv1d(conv)
+        } else {
+            Op::Conv2d(conv)
+        };
         Self::build(op, &[self, kernel], dims, dtype)
     }
 
@@ -140,14 +178,23 @@ impl LazyTensor {
         op: fn(Window) -> Op,
     ) -> Result<Self> {
         let (b, c, h, w) = self.image(name)?;
-        for (n, argument) in [(kernel.0.min(kernel.1), "size"), (stride.0.min(stride.1), "stride")] {
+        for (n, argument) in [
+            (kernel.0.min(kernel.1), "size"),
+            (stride.0.min(stride.1), "stride"),
+        ] {
             if n == 0 {
-                let reason = Reason::Argument { name: argument, must: "at least 1" };
+                let reason = Reason::Argument {
+                    name: argument,
+                    must: "at least 1",
+                };
                 return Err(self.refuse(name, reason));
             }
         }
         if kernel.0 > h || kernel.1 > w {
-            let reason = Reason::Argument { name: "size", must: "no larger than the image" };
+            let reason = Reason::Argument {
+                name: "size",
+                must: "no larger than the image",
+            };
             return Err(self.refuse(name, reason));
         }
         let out = |size: usize, kernel: usize, stride: usize| (size - kernel) / stride + 1;
@@ -161,7 +208,10 @@ impl LazyTensor {
     pub fn upsample_nearest2d(&self, height: usize, width: usize) -> Result<Self> {
         let (b, c, h, w) = self.image("upsample_nearest2d")?;
         if (h == 0 && height > 0) || (w == 0 && width > 0) {
-            let reason = Reason::Argument { name: "the image", must: "non-empty" };
+            let reason = Reason::Argument {
+                name: "the image",
+                must: "non-empty",
+            };
             return Err(self.refuse("upsample_nearest2d", reason));
         }
         let dims = [b, c, height, width].into_iter().collect();
@@ -172,7 +222,13 @@ impl LazyTensor {
         self.need_dtype(op, computes)?;
         match *self.dims() {
             [b, c, h, w] => Ok((b, c, h, w)),
-            _ => Err(self.refuse(op, Reason::Rank { expected: "rank 4", got: self.rank() })),
+            _ => Err(self.refuse(
+                op,
+                Reason::Rank {
+                    expected: "rank 4",
+                    got: self.rank(),
+                },
+            )),
         }
     }
 
@@ -192,7 +248,10 @@ impl LazyTensor {
         let op = Op::Rope { interleaved };
         let operands = [self, cos, sin];
         let &[batch, _, length, size] = self.dims() else {
-            let reason = Reason::Rank { expected: "rank 4", got: self.rank() };
+            let reason = Reason::Rank {
+                expected: "rank 4",
+                got: self.rank(),
+            };
             return Err(refuse(op.name(), &operands, reason));
         };
         let fits = |angles: &Self| match *angles.dims() {
@@ -206,7 +265,11 @@ impl LazyTensor {
         }
         let dtype = same_dtype(op.name(), &operands)?;
         if !is_wide_float(dtype) {
-            return Err(refuse(op.name(), &operands, Reason::UnsupportedDType(dtype)));
+            return Err(refuse(
+                op.name(),
+                &operands,
+                Reason::UnsupportedDType(dtype),
+            ));
         }
         Self::build(op, &operands, self.0.dims.clone(), dtype)
     }

@@ -58,8 +58,8 @@ impl LazyTensor {
             return Err(err(Reason::UnsupportedDType(D::DTYPE)));
         }
         let dims = resolve(shape, data.len(), D::DTYPE).map_err(err)?;
-        let tensor = Tensor::from_vec(data, &dims[..], &Device::Cpu)
-            .map_err(|e| err(Reason::Candle(e)))?;
+        let tensor =
+            Tensor::from_vec(data, &dims[..], &Device::Cpu).map_err(|e| err(Reason::Candle(e)))?;
         Self::host_leaf(tensor, device)
     }
 
@@ -75,7 +75,13 @@ impl LazyTensor {
 
     /// One value everywhere; otherwise as [`zeros`](Self::zeros).
     pub fn full<D: WithDType, S: Into<Shape>>(value: D, shape: S, device: &Device) -> Result<Self> {
-        Self::filled("full", D::DTYPE, |_| value.to_scalar(), shape.into(), device)
+        Self::filled(
+            "full",
+            D::DTYPE,
+            |_| value.to_scalar(),
+            shape.into(),
+            device,
+        )
     }
 
     /// The value is made where it is needed: no host data travels, however large the shape.
@@ -95,7 +101,10 @@ impl LazyTensor {
             return Err(err(Reason::Overflow));
         }
         let value = value(dtype);
-        let fill = |dims: &Dims| Op::Fill { value, dims: dims[..].into() };
+        let fill = |dims: &Dims| Op::Fill {
+            value,
+            dims: dims[..].into(),
+        };
         if device.is_cpu() {
             return Self::build(fill(&dims), &[], dims, dtype);
         }
@@ -143,7 +152,12 @@ fn progression<D: WithDType>(start: D, end: D, step: D) -> Result<Vec<D>, Reason
     let up = match step.partial_cmp(&D::zero()) {
         Some(std::cmp::Ordering::Greater) => true,
         Some(std::cmp::Ordering::Less) => false,
-        _ => return Err(Reason::Argument { name: "step", must: "a number other than 0" }),
+        _ => {
+            return Err(Reason::Argument {
+                name: "step",
+                must: "a number other than 0",
+            });
+        }
     };
     let before_end = |v: &D| if up { *v < end } else { *v > end };
     if !before_end(&start) {
@@ -163,9 +177,20 @@ fn progression<D: WithDType>(start: D, end: D, step: D) -> Result<Vec<D>, Reason
             return Ok(data);
         }
         if next == current {
-            return Err(Reason::Argument { name: "step", must: "large enough to reach the end" });
+            return Err(Reason::Argument {
+                name: "step",
+                must: "large enough to reach the end",
+            });
         }
         current = next;
+    }
+}
+
+/// Candle 0.11.1 calls itself for ever when it makes an f64 of an f8.
+fn float(value: Scalar) -> f64 {
+    match value {
+        Scalar::F8E4M3(v) => f64::from(v.to_f32()),
+        other => other.to_f64(),
     }
 }
 
@@ -184,7 +209,7 @@ fn length(start: Scalar, end: Scalar, step: Scalar) -> Result<usize, Reason> {
             usize::try_from((end - start).unsigned_abs().div_ceil(step.unsigned_abs())).ok()
         }
         _ => {
-            let len = ((end.to_f64() - start.to_f64()) / step.to_f64()).ceil();
+            let len = ((float(end) - float(start)) / float(step)).ceil();
             (len < isize::MAX as f64).then_some(len as usize)
         }
     };

@@ -102,7 +102,12 @@ impl LazyTensor {
         shape: impl Into<Shape>,
         dtype: DType,
     ) -> Result<Self> {
-        custom(Op::Custom3(Custom(op)), &[self, t2, t3], shape.into(), dtype)
+        custom(
+            Op::Custom3(Custom(op)),
+            &[self, t2, t3],
+            shape.into(),
+            dtype,
+        )
     }
 }
 

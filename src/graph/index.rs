@@ -103,7 +103,15 @@ macro_rules! tuples {
     };
 }
 
-tuples!((A), (A, B), (A, B, C), (A, B, C, E), (A, B, C, E, F), (A, B, C, E, F, G), (A, B, C, E, F, G, H));
+tuples!(
+    (A),
+    (A, B),
+    (A, B, C),
+    (A, B, C, E),
+    (A, B, C, E, F),
+    (A, B, C, E, F, G),
+    (A, B, C, E, F, G, H)
+);
 
 /// # Looking up
 impl LazyTensor {
@@ -128,7 +136,10 @@ impl LazyTensor {
         let mut dim = 0;
         for Indexer(kind) in index.indexers() {
             let Some(&size) = x.0.dims.get(dim) else {
-                let reason = Reason::Dim { dim: dim as i64, rank: x.rank() };
+                let reason = Reason::Dim {
+                    dim: dim as i64,
+                    rank: x.rank(),
+                };
                 return Err(x.refuse("i", reason));
             };
             // only a number takes its dimension away
@@ -144,7 +155,13 @@ impl LazyTensor {
         Ok(x)
     }
 
-    fn range(&self, dim: usize, size: usize, start: Bound<usize>, end: Bound<usize>) -> Result<Self> {
+    fn range(
+        &self,
+        dim: usize,
+        size: usize,
+        start: Bound<usize>,
+        end: Bound<usize>,
+    ) -> Result<Self> {
         let start = match start {
             Bound::Included(n) => n,
             Bound::Excluded(n) => n.saturating_add(1),
@@ -198,7 +215,12 @@ impl LazyTensor {
             return Err(refuse("gather", &[self, ids], Reason::Shapes));
         }
         self.check_ids("gather", ids, reads, &[self, ids])?;
-        Self::build(Op::Gather(dim), &[self, ids], ids.0.dims.clone(), self.0.dtype)
+        Self::build(
+            Op::Gather(dim),
+            &[self, ids],
+            ids.0.dims.clone(),
+            self.0.dtype,
+        )
     }
 
     /// The tensor with each element of `source` added at the place along a dimension that `ids`

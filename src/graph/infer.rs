@@ -39,7 +39,9 @@ pub(super) fn is_norm_float(dtype: DType) -> bool {
 /// Candle multiplies the others up for the strides.
 pub(super) fn fits(dims: &[usize], dtype: DType) -> bool {
     dims.iter()
-        .try_fold(dtype.size_in_bytes().max(1), |n, &d| n.checked_mul(d.max(1)))
+        .try_fold(dtype.size_in_bytes().max(1), |n, &d| {
+            n.checked_mul(d.max(1))
+        })
         .is_some_and(|bytes| isize::try_from(bytes).is_ok())
 }
 
@@ -67,13 +69,22 @@ pub(super) fn broadcast(a: &[usize], b: &[usize]) -> Option<Dims> {
 
 /// Whether a tensor of shape `from` can be broadcast to shape `to`.
 pub(super) fn broadcasts_to(from: &[usize], to: &[usize]) -> bool {
-    let Some(added) = to.len().checked_sub(from.len()) else { return false };
-    from.iter().zip(&to[added..]).all(|(&f, &t)| f == t || f == 1)
+    let Some(added) = to.len().checked_sub(from.len()) else {
+        return false;
+    };
+    from.iter()
+        .zip(&to[added..])
+        .all(|(&f, &t)| f == t || f == 1)
 }
 
 impl LazyTensor {
     /// A node that computes `op` from operands on one device, if its result can be addressed.
-    pub(super) fn build(op: Op, operands: &[&LazyTensor], dims: Dims, dtype: DType) -> Result<Self> {
+    pub(super) fn build(
+        op: Op,
+        operands: &[&LazyTensor],
+        dims: Dims,
+        dtype: DType,
+    ) -> Result<Self> {
         let location = one_location(op.name(), operands)?;
         if !fits(&dims, dtype) {
             return Err(refuse(op.name(), operands, Reason::Overflow));
@@ -86,7 +97,13 @@ impl LazyTensor {
     pub(super) fn build_same(&self, op: Op) -> Self {
         let mut inputs = Inputs::new();
         inputs.push(self.clone());
-        Self::from_op(op, inputs, self.0.dims.clone(), self.0.dtype, self.0.location)
+        Self::from_op(
+            op,
+            inputs,
+            self.0.dims.clone(),
+            self.0.dtype,
+            self.0.location,
+        )
     }
 
     /// The same elements under another shape.
@@ -112,7 +129,10 @@ impl LazyTensor {
     /// Refuses tensors without elements.
     pub(super) fn need_elements(&self, op: &'static str) -> Result<()> {
         if self.0.dims.contains(&0) {
-            let reason = Reason::Argument { name: "the tensor", must: "non-empty" };
+            let reason = Reason::Argument {
+                name: "the tensor",
+                must: "non-empty",
+            };
             return Err(self.refuse(op, reason));
         }
         Ok(())
@@ -120,12 +140,14 @@ impl LazyTensor {
 
     /// Resolves a dimension.
     pub(super) fn axis<D: Dim>(&self, op: &'static str, dim: D) -> Result<usize> {
-        dim.to_index(&self.shape(), op).map_err(|e| self.dim_error(op, e))
+        dim.to_index(&self.shape(), op)
+            .map_err(|e| self.dim_error(op, e))
     }
 
     /// Resolves the place of a new dimension.
     pub(super) fn new_axis<D: Dim>(&self, op: &'static str, dim: D) -> Result<usize> {
-        dim.to_index_plus_one(&self.shape(), op).map_err(|e| self.dim_error(op, e))
+        dim.to_index_plus_one(&self.shape(), op)
+            .map_err(|e| self.dim_error(op, e))
     }
 
     /// Resolves several dimensions, all different.
@@ -143,11 +165,15 @@ impl LazyTensor {
             E::WithBacktrace { inner, .. } | E::Context { inner, .. } => {
                 return self.dim_error(op, *inner);
             }
-            E::DimOutOfRange { dim, .. } => {
-                Reason::Dim { dim: i64::from(dim), rank: self.rank() }
-            }
+            E::DimOutOfRange { dim, .. } => Reason::Dim {
+                dim: i64::from(dim),
+                rank: self.rank(),
+            },
             E::DuplicateDimIndex { dims, .. } => {
-                let twice = dims.iter().enumerate().find(|(i, d)| dims[..*i].contains(d));
+                let twice = dims
+                    .iter()
+                    .enumerate()
+                    .find(|(i, d)| dims[..*i].contains(d));
                 Reason::DuplicateDim(twice.map_or(0, |(_, &d)| d))
             }
             other => Reason::Candle(other),

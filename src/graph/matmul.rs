@@ -87,7 +87,9 @@ impl LazyTensor {
         if !is_wide_float(dtype) {
             return Err(refuse("lora", &operands, Reason::UnsupportedDType(dtype)));
         }
-        self.broadcast_matmul(a)?.broadcast_matmul(b)?.affine(scale, 0.0)
+        self.broadcast_matmul(a)?
+            .broadcast_matmul(b)?
+            .affine(scale, 0.0)
     }
 
     /// The matrix product of `[.., k]`, of rank at least 2, with the transpose of a quantized
@@ -100,7 +102,10 @@ impl LazyTensor {
         if k != *last || k == 0 {
             return Err(self.refuse_weight(weight, Reason::Shapes));
         }
-        let whole = matches!(weight.dtype(), GgmlDType::F32 | GgmlDType::F16 | GgmlDType::BF16);
+        let whole = matches!(
+            weight.dtype(),
+            GgmlDType::F32 | GgmlDType::F16 | GgmlDType::BF16
+        );
         if !is_norm_float(self.0.dtype) || (whole && self.0.dtype != DType::F32) {
             let reason = Reason::UnsupportedDType(self.0.dtype);
             return Err(self.refuse_weight(weight, reason));
@@ -114,7 +119,12 @@ impl LazyTensor {
         if let Some(last) = dims.last_mut() {
             *last = n;
         }
-        Self::build(Op::Qmatmul(Weight(weight.clone())), &[self], dims, self.0.dtype)
+        Self::build(
+            Op::Qmatmul(Weight(weight.clone())),
+            &[self],
+            dims,
+            self.0.dtype,
+        )
     }
 
     /// The weight stands among the operands as the floats that it stands for.

@@ -1,7 +1,7 @@
 //! A node of the graph, and the handle on it that users hold.
 
 use super::op::Op;
-use super::origin::Origin;
+use crate::origin::Origin;
 use candle_core::{DType, Device, DeviceLocation, Shape, Tensor};
 use smallvec::SmallVec;
 use std::cell::Cell;

@@ -43,7 +43,11 @@ pub(crate) enum Op {
     /// Picks from the second or third operand by the first.
     WhereCond,
     /// One number for each slice along `dims`.
-    Reduce { op: ReduceOp, dims: Axes, keepdim: bool },
+    Reduce {
+        op: ReduceOp,
+        dims: Axes,
+        keepdim: bool,
+    },
     /// Exponentials along a dimension that sum to one.
     Softmax(usize),
     /// Their logarithms.
@@ -69,7 +73,11 @@ pub(crate) enum Op {
     /// The dimensions in another order.
     Permute(Axes),
     /// Part of a dimension.
-    Narrow { dim: usize, start: usize, len: usize },
+    Narrow {
+        dim: usize,
+        start: usize,
+        len: usize,
+    },
     /// Dimensions of size 1 repeated, and new ones put in front.
     BroadcastAs(Sizes),
     /// Laid out in order.
@@ -77,7 +85,11 @@ pub(crate) enum Op {
     /// Copies side by side, so many along each dimension.
     Repeat(Axes),
     /// Zeros before and after.
-    PadWithZeros { dim: usize, left: usize, right: usize },
+    PadWithZeros {
+        dim: usize,
+        left: usize,
+        right: usize,
+    },
     /// Side by side along a dimension.
     Cat(usize),
     /// Side by side along a new dimension.

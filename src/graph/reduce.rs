@@ -98,7 +98,8 @@ impl LazyTensor {
 
     /// The mean of all elements, a scalar.
     pub fn mean_all(&self) -> Result<Self> {
-        self.sum_all()?.affine(1.0 / count(&self.0.dims) as f64, 0.0)
+        self.sum_all()?
+            .affine(1.0 / count(&self.0.dims) as f64, 0.0)
     }
 
     /// The largest of all elements, a scalar. `Err` if there are none.
@@ -122,13 +123,17 @@ impl LazyTensor {
 
     fn mean_impl(&self, axes: Axes, keepdim: bool) -> Result<Self> {
         let over: usize = axes.iter().map(|&i| self.0.dims[i]).product();
-        self.reduce(ReduceOp::Sum, axes, keepdim)?.affine(1.0 / over as f64, 0.0)
+        self.reduce(ReduceOp::Sum, axes, keepdim)?
+            .affine(1.0 / over as f64, 0.0)
     }
 
     fn var_impl(&self, op: &'static str, dim: usize) -> Result<Self> {
         self.need_dtype(op, is_float)?;
         let Some(divisor) = self.0.dims[dim].checked_sub(1) else {
-            let reason = Reason::Argument { name: "the dimension", must: "non-empty" };
+            let reason = Reason::Argument {
+                name: "the dimension",
+                must: "non-empty",
+            };
             return Err(self.refuse(op, reason));
         };
         let mean = self.mean_keepdim(dim)?;
@@ -155,7 +160,16 @@ impl LazyTensor {
             ReduceOp::ArgMax | ReduceOp::ArgMin => DType::U32,
             _ => self.0.dtype,
         };
-        Self::build(Op::Reduce { op, dims: axes, keepdim }, &[self], dims, dtype)
+        Self::build(
+            Op::Reduce {
+                op,
+                dims: axes,
+                keepdim,
+            },
+            &[self],
+            dims,
+            dtype,
+        )
     }
 }
 
@@ -205,7 +219,10 @@ impl LazyTensor {
 
     fn norm(&self, name: &'static str, op: Op, operands: &[&Self]) -> Result<Self> {
         let Some(size) = self.0.dims.last() else {
-            let reason = Reason::Rank { expected: "at least one dimension", got: 0 };
+            let reason = Reason::Rank {
+                expected: "at least one dimension",
+                got: 0,
+            };
             return Err(refuse(name, operands, reason));
         };
         if operands[1..].iter().any(|x| x.dims() != [*size]) {

@@ -46,7 +46,16 @@ macro_rules! whole {
 
 type U = usize;
 
-whole!((), U, (U,), (U, U), (U, U, U), (U, U, U, U), (U, U, U, U, U), (U, U, U, U, U, U));
+whole!(
+    (),
+    U,
+    (U,),
+    (U, U),
+    (U, U, U),
+    (U, U, U, U),
+    (U, U, U, U, U),
+    (U, U, U, U, U, U)
+);
 whole!(Vec<usize>, &[usize], Shape, &Shape);
 
 impl<const N: usize> ShapeWithOneHole for &[usize; N] {

@@ -16,7 +16,11 @@ impl LazyTensor {
         Ok(self.0.dims[dim])
     }
 
-    fn sizes<const N: usize>(&self, op: &'static str, expected: &'static str) -> Result<[usize; N]> {
+    fn sizes<const N: usize>(
+        &self,
+        op: &'static str,
+        expected: &'static str,
+    ) -> Result<[usize; N]> {
         let got = self.rank();
         <[usize; N]>::try_from(self.dims())
             .map_err(|_| self.refuse(op, Reason::Rank { expected, got }))
@@ -44,12 +48,14 @@ impl LazyTensor {
 
     /// The sizes of a tensor of rank 4; `Err` for another rank.
     pub fn dims4(&self) -> Result<(usize, usize, usize, usize)> {
-        self.sizes("dims4", "rank 4").map(|[a, b, c, d]| (a, b, c, d))
+        self.sizes("dims4", "rank 4")
+            .map(|[a, b, c, d]| (a, b, c, d))
     }
 
     /// The sizes of a tensor of rank 5; `Err` for another rank.
     pub fn dims5(&self) -> Result<(usize, usize, usize, usize, usize)> {
-        self.sizes("dims5", "rank 5").map(|[a, b, c, d, e]| (a, b, c, d, e))
+        self.sizes("dims5", "rank 5")
+            .map(|[a, b, c, d, e]| (a, b, c, d, e))
     }
 }
 
@@ -151,7 +157,10 @@ impl LazyTensor {
     pub fn t(&self) -> Result<Self> {
         let rank = self.rank();
         if rank < 2 {
-            let reason = Reason::Rank { expected: "at least rank 2", got: rank };
+            let reason = Reason::Rank {
+                expected: "at least rank 2",
+                got: rank,
+            };
             return Err(self.refuse("t", reason));
         }
         self.swap(rank - 2, rank - 1)
@@ -176,7 +185,10 @@ impl LazyTensor {
     pub fn permute<D: DimList>(&self, dims: D) -> Result<Self> {
         let axes = self.axes("permute", dims)?;
         if axes.len() != self.rank() {
-            let reason = Reason::Argument { name: "dims", must: "a permutation of all dimensions" };
+            let reason = Reason::Argument {
+                name: "dims",
+                must: "a permutation of all dimensions",
+            };
             return Err(self.refuse("permute", reason));
         }
         let dims = axes.iter().map(|&i| self.0.dims[i]).collect();
@@ -198,7 +210,15 @@ impl LazyTensor {
     ) -> Result<Self> {
         let size = self.0.dims[dim];
         if start.checked_add(len).is_none_or(|end| end > size) {
-            return Err(self.refuse(op, Reason::OutOfRange { dim, start, len, size }));
+            return Err(self.refuse(
+                op,
+                Reason::OutOfRange {
+                    dim,
+                    start,
+                    len,
+                    size,
+                },
+            ));
         }
         if len == size {
             return Ok(self.clone());
@@ -228,7 +248,10 @@ impl LazyTensor {
         let dim = self.axis("chunk", dim)?;
         let size = self.0.dims[dim];
         if chunks == 0 {
-            let reason = Reason::Argument { name: "chunks", must: "at least 1" };
+            let reason = Reason::Argument {
+                name: "chunks",
+                must: "at least 1",
+            };
             return Err(self.refuse("chunk", reason));
         }
         let chunks = chunks.min(size);
@@ -324,7 +347,9 @@ impl LazyTensor {
     /// ```
     pub fn cat<A: AsRef<LazyTensor>, D: Dim>(tensors: &[A], dim: D) -> Result<Self> {
         let xs: Vec<&Self> = tensors.iter().map(AsRef::as_ref).collect();
-        let [first, ..] = xs[..] else { return Err(none("cat")) };
+        let [first, ..] = xs[..] else {
+            return Err(none("cat"));
+        };
         let dim = first.axis("cat", dim)?;
         let agree = |x: &&Self| {
             x.rank() == first.rank()
@@ -350,7 +375,9 @@ impl LazyTensor {
     /// tensor, or shapes or dtypes differ.
     pub fn stack<A: AsRef<LazyTensor>, D: Dim>(tensors: &[A], dim: D) -> Result<Self> {
         let xs: Vec<&Self> = tensors.iter().map(AsRef::as_ref).collect();
-        let [first, ..] = xs[..] else { return Err(none("stack")) };
+        let [first, ..] = xs[..] else {
+            return Err(none("stack"));
+        };
         let dim = first.new_axis("stack", dim)?;
         if xs.iter().any(|x| x.0.dims != first.0.dims) {
             return Err(refuse("stack", &xs, Reason::Shapes));
@@ -387,11 +414,17 @@ impl LazyTensor {
         self.need_dtype(op, computes)?;
         match self.0.dims.last() {
             None => {
-                let reason = Reason::Rank { expected: "at least one dimension", got: 0 };
+                let reason = Reason::Rank {
+                    expected: "at least one dimension",
+                    got: 0,
+                };
                 return Err(self.refuse(op, reason));
             }
             Some(&size) if u32::try_from(size).is_err() => {
-                let reason = Reason::Argument { name: "the last dimension", must: "below 2^32" };
+                let reason = Reason::Argument {
+                    name: "the last dimension",
+                    must: "below 2^32",
+                };
                 return Err(self.refuse(op, reason));
             }
             Some(_) => {}
@@ -399,6 +432,12 @@ impl LazyTensor {
         let inputs: Inputs = [self.clone()].into_iter().collect();
         let (dims, location) = (self.0.dims.clone(), self.0.location);
         let dtype = candle_core::DType::U32;
-        Ok(Self::from_op(Op::ArgSort { asc }, inputs, dims, dtype, location))
+        Ok(Self::from_op(
+            Op::ArgSort { asc },
+            inputs,
+            dims,
+            dtype,
+            location,
+        ))
     }
 }

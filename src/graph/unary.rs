@@ -139,7 +139,13 @@ impl LazyTensor {
         }
         let op = Op::ToDevice(Arc::new(device.clone()));
         let inputs = [self.clone()].into_iter().collect();
-        Ok(Self::from_op(op, inputs, self.0.dims.clone(), self.0.dtype, location))
+        Ok(Self::from_op(
+            op,
+            inputs,
+            self.0.dims.clone(),
+            self.0.dtype,
+            location,
+        ))
     }
 
     /// A tensor of the same shape, dtype and device, of zeros.
@@ -154,7 +160,10 @@ impl LazyTensor {
 
     fn fill_like(&self, value: fn(DType) -> Scalar) -> Result<Self> {
         self.need_dtype("fill", computes)?;
-        let op = Op::Fill { value: value(self.0.dtype), dims: self.dims().into() };
+        let op = Op::Fill {
+            value: value(self.0.dtype),
+            dims: self.dims().into(),
+        };
         if self.0.location == super::node::host() {
             // nothing of `self` is needed, so it is not kept
             Self::build(op, &[], self.0.dims.clone(), self.0.dtype)

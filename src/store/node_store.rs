@@ -80,9 +80,9 @@ impl<K: Kind> NodeStore<K> {
     }
 
     /// Interest in node `id`, if it was submitted and not cancelled.
-    pub fn acquire(self: &Arc<Self>, id: NodeId) -> Option<Held<K>> {
-        let slot = self.map.with(id, |slot| slot.share().then(|| slot.clone()))??;
-        Some(Held::new(self, slot))
+    pub fn acquire(this: &Arc<Self>, id: NodeId) -> Option<Held<K>> {
+        let slot = this.map.with(id, |slot| slot.share().then(|| slot.clone()))??;
+        Some(Held::new(this, slot))
     }
 
     /// The node's own reference goes: no tensor names it any more.

@@ -204,12 +204,12 @@ impl<K: Kind> Slot<K> {
     }
 
     /// PENDING -> RUNNING; `None` if it was cancelled or closed first.
-    pub fn begin(self: &Arc<Self>) -> Option<Begun<K>> {
+    pub fn begin(this: &Arc<Self>) -> Option<Begun<K>> {
         // ORDERING: Relaxed; what the owner needs came with the message.
-        self.word
+        this.word
             .fetch_update(Relaxed, Relaxed, |w| (phase(w) == PENDING).then_some(w + RUNNING))
             .ok()
-            .map(|_| Begun(Some(self.clone())))
+            .map(|_| Begun(Some(this.clone())))
     }
 
     /// PENDING -> CLOSED; nothing happens in any other phase.

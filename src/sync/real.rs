@@ -66,6 +66,7 @@ mod std_locks {
         /// Sleeps until notified, for at most `limit`, or for no reason.
         pub fn wait_timeout<'a, T>(
             &self,
+            _mutex: &'a Mutex<T>,
             guard: MutexGuard<'a, T>,
             limit: Duration,
         ) -> MutexGuard<'a, T> {
@@ -130,6 +131,7 @@ mod instrumented_locks {
         /// Sleeps until notified, for at most `limit`, or for no reason.
         pub fn wait_timeout<'a, T>(
             &self,
+            _mutex: &'a Mutex<T>,
             mut guard: MutexGuard<'a, T>,
             limit: Duration,
         ) -> MutexGuard<'a, T> {
@@ -207,10 +209,6 @@ impl<K: Eq + Hash + Copy, V> Map<K, V> {
     /// Removes the entry of `key` if `f` says so, as one step.
     pub fn remove_if(&self, key: K, f: impl FnOnce(&V) -> bool) -> Option<V> {
         self.0.remove_if(&key, |_, v| f(v)).map(|(_, v)| v)
-    }
-    /// A copy of what `f` makes of each entry. Not one moment in time.
-    pub fn collect<R>(&self, mut f: impl FnMut(&V) -> R) -> Vec<R> {
-        self.0.iter().map(|e| f(e.value())).collect()
     }
 }
 

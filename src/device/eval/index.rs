@@ -23,23 +23,17 @@ pub(super) fn eval(op: &Op, inputs: &[&Tensor]) -> Result<Tensor, Cause> {
 
 fn run(op: &Op, inputs: &[&Tensor]) -> Result<Tensor> {
     match (op, inputs) {
-        (Op::IndexSelect(dim), [x, ids]) => ordered(x)?.index_select(&ordered(ids)?, *dim),
+        (Op::IndexSelect(dim), [x, ids]) => x.contiguous()?.index_select(&ids.contiguous()?, *dim),
         (Op::Gather(dim), [x, ids]) => gather(x, ids, *dim),
         (Op::ScatterAdd(dim), [x, ids, src]) => {
-            ordered(x)?.scatter_add(&ordered(ids)?, &ordered(src)?, *dim)
+            x.contiguous()?
+                .scatter_add(&ids.contiguous()?, &src.contiguous()?, *dim)
         }
         (Op::IndexAdd(dim), [x, ids, src]) => {
-            ordered(x)?.index_add(&ordered(ids)?, &ordered(src)?, *dim)
+            x.contiguous()?
+                .index_add(&ids.contiguous()?, &src.contiguous()?, *dim)
         }
         _ => unreachable!("the graph checked the number of operands"),
-    }
-}
-
-/// Laid out in order; without elements, at an offset that exists.
-fn ordered(x: &Tensor) -> Result<Tensor> {
-    match x.elem_count() {
-        0 => Tensor::zeros(x.shape(), x.dtype(), x.device()),
-        _ => x.contiguous(),
     }
 }
 
@@ -52,7 +46,7 @@ fn gather(x: &Tensor, ids: &Tensor, dim: usize) -> Result<Tensor> {
             x = x.narrow(i, 0, size)?;
         }
     }
-    ordered(&x)?.gather(&ordered(ids)?, dim)
+    x.contiguous()?.gather(&ids.contiguous()?, dim)
 }
 
 /// Looks at the indices on the host.
@@ -89,7 +83,10 @@ fn cause(error: Error) -> Cause {
         }
     }
     match look(&error) {
-        Some((index, size)) => Cause::IndexOutOfRange { index: index as i64, size },
+        Some((index, size)) => Cause::IndexOutOfRange {
+            index: index as i64,
+            size,
+        },
         None => Cause::Candle(error),
     }
 }

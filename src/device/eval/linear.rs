@@ -19,10 +19,11 @@ pub(super) fn matmul(x: &Tensor, y: &Tensor) -> Result<Tensor> {
     if x.rank() > 2 && y.stride()[y.rank() - 3] == 0 && !x.is_contiguous() {
         return folded();
     }
-    x.matmul(y).or_else(|e| match x.is_contiguous() && y.is_contiguous() {
-        true => Err(e),
-        false => folded(),
-    })
+    x.matmul(y)
+        .or_else(|e| match x.is_contiguous() && y.is_contiguous() {
+            true => Err(e),
+            false => folded(),
+        })
 }
 
 /// A product of many matrices, laid out in order.
@@ -52,10 +53,11 @@ pub(super) fn broadcast_matmul(x: &Tensor, y: &Tensor) -> Result<Tensor> {
     if batch.len() > 2 {
         return folded();
     }
-    x.broadcast_matmul(y).or_else(|e| match x.is_contiguous() && y.is_contiguous() {
-        true => Err(e),
-        false => folded(),
-    })
+    x.broadcast_matmul(y)
+        .or_else(|e| match x.is_contiguous() && y.is_contiguous() {
+            true => Err(e),
+            false => folded(),
+        })
 }
 
 /// A weight of whole floats is multiplied as such, as Candle's `QMatMul` does it.

@@ -18,7 +18,10 @@ pub(super) fn probe(op: &Op, inputs: &[&Tensor]) -> Result<(), Cause> {
     if asked < LARGE || !on_host {
         return Ok(());
     }
-    let refused = |_| Cause::OutOfMemory { asked: asked as u64, left: 0 };
+    let refused = |_| Cause::OutOfMemory {
+        asked: asked as u64,
+        left: 0,
+    };
     Vec::<u8>::new().try_reserve_exact(asked).map_err(refused)
 }
 
@@ -46,7 +49,9 @@ fn elements(op: &Op, inputs: &[&Tensor]) -> usize {
             let sizes = x.dims().iter().rev().zip(y.dims().iter().rev());
             let common = sizes.fold(1usize, |n, (&a, &b)| n.saturating_mul(a.max(b)));
             let rest = |x: &Tensor, y: &Tensor| -> usize {
-                x.dims()[..x.rank().saturating_sub(y.rank())].iter().product()
+                x.dims()[..x.rank().saturating_sub(y.rank())]
+                    .iter()
+                    .product()
             };
             common.saturating_mul(rest(x, y)).saturating_mul(rest(y, x))
         }
@@ -104,6 +109,20 @@ pub(super) fn dtype(op: &Op, inputs: &[&Tensor]) -> DType {
     }
 }
 
+/// Whether a view without elements starts where there may be no memory, which Candle trips over.
+pub(super) fn beyond(x: &Tensor) -> bool {
+    x.layout().start_offset() > 0 && x.elem_count() == 0
+}
+
+/// The same tensor, not [`beyond`].
+pub(super) fn within(x: &Tensor) -> Result<Tensor, candle_core::Error> {
+    if beyond(x) {
+        Tensor::zeros(x.shape(), x.dtype(), x.device())
+    } else {
+        Ok(x.clone())
+    }
+}
+
 /// The shape of a result that is all zeros, or has no elements, where Candle would fail over
 /// that: by dividing by the size of a row, or by a view with an offset beyond its memory.
 pub(super) fn empty(op: &Op, inputs: &[&Tensor]) -> Option<Vec<usize>> {
@@ -124,8 +143,8 @@ pub(super) fn empty(op: &Op, inputs: &[&Tensor]) -> Option<Vec<usize>> {
         (Op::Stack(dim), [x, ..]) if none(x) => dims.insert(*dim, inputs.len()),
         (Op::Conv1d(conv) | Op::Conv2d(conv), [x, kernel]) if none(x) || none(kernel) => {
             dims[1] = kernel.dims()[0];
-            for i in 2..dims.len() {
-                dims[i] = places(conv, dims[i], kernel.dims()[i]);
+            for (size, &k) in dims[2..].iter_mut().zip(&kernel.dims()[2..]) {
+                *size = places(conv, *size, k);
             }
         }
         (
@@ -134,7 +153,9 @@ pub(super) fn empty(op: &Op, inputs: &[&Tensor]) -> Option<Vec<usize>> {
             | Op::ArgSort { .. }
             | Op::Rope { .. }
             | Op::WhereCond
-            | Op::Compare { broadcast: false, .. }
+            | Op::Compare {
+                broadcast: false, ..
+            }
             | Op::CompareScalar { .. }
             | Op::Contiguous,
             [x, ..],

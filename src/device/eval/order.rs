@@ -14,6 +14,14 @@ pub(super) fn regular(x: &Tensor) -> Result<Tensor> {
     }
 }
 
+/// Candle 0.11.1 calls itself for ever when it casts f8 to f64.
+pub(super) fn cast(x: &Tensor, dtype: DType) -> Result<Tensor> {
+    if (x.dtype(), dtype) == (DType::F8E4M3, DType::F64) {
+        return x.to_dtype(DType::F32)?.to_dtype(DType::F64);
+    }
+    x.to_dtype(dtype)
+}
+
 pub(super) fn reduce(op: ReduceOp, axes: &[usize], keepdim: bool, x: &Tensor) -> Result<Tensor> {
     let x = &regular(x)?;
     match (op, axes, keepdim) {
@@ -42,7 +50,7 @@ pub(super) fn arg_sort(x: &Tensor, asc: bool) -> Result<Tensor> {
 }
 
 fn arg_sort_nan(x: &Tensor, asc: bool) -> Result<Tensor> {
-    let values = x.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()?;
+    let values = cast(x, DType::F64)?.flatten_all()?.to_vec1::<f64>()?;
     let row = x.dim(D::Minus1)?;
     let mut indices: Vec<u32> = Vec::with_capacity(values.len());
     for values in values.chunks_exact(row) {
@@ -51,7 +59,9 @@ fn arg_sort_nan(x: &Tensor, asc: bool) -> Result<Tensor> {
         indices.extend(0..last);
         indices[start..].sort_by(|&i, &j| {
             let (a, b) = (values[i as usize], values[j as usize]);
-            let order = a.partial_cmp(&b).unwrap_or_else(|| a.is_nan().cmp(&b.is_nan()));
+            let order = a
+                .partial_cmp(&b)
+                .unwrap_or_else(|| a.is_nan().cmp(&b.is_nan()));
             if asc { order } else { Ordering::reverse(order) }
         });
     }

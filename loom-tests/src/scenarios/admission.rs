@@ -1,0 +1,180 @@
+//! Admission by itself: permits, the line, closing.
+
+use crate::runner::saw;
+use candlewick::actor::admission::{Admission, Place, Refused, Weight};
+use candlewick::actor::park::block_on;
+use candlewick::sync::{Arc, channel, thread};
+use std::future::poll_fn;
+use std::sync::atomic::{AtomicUsize as StdAtomic, Ordering::SeqCst};
+use std::task::{Context, Poll, Wake, Waker};
+
+fn spawn<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> thread::JoinHandle<T> {
+    thread::spawn("t".into(), f).expect("a thread")
+}
+
+const ONE: Weight = Weight(1);
+
+fn acquire(admission: &Admission) -> Result<(), Refused> {
+    let mut place = None;
+    block_on(poll_fn(|cx| admission.poll_acquire(ONE, &mut place, cx)), None).expect("no deadline")
+}
+
+struct Count(StdAtomic);
+impl Wake for Count {
+    fn wake(self: std::sync::Arc<Self>) {
+        self.0.fetch_add(1, SeqCst);
+    }
+}
+
+/// Stands in line with a waker that only counts.
+fn line_up(admission: &Admission, place: &mut Option<Place>) -> (Poll<Result<(), Refused>>, std::sync::Arc<Count>) {
+    let count = std::sync::Arc::new(Count(StdAtomic::new(0)));
+    let waker = Waker::from(count.clone());
+    (admission.poll_acquire(ONE, place, &Context::from_waker(&waker)), count)
+}
+
+/// Somebody waits in line while the permit comes back: it is not forgotten there.
+pub fn line_vs_release() {
+    let admission = Arc::new(Admission::new(1, 9));
+    admission.try_acquire(ONE).unwrap();
+    let a = admission.clone();
+    let t = spawn(move || {
+        acquire(&a).unwrap();
+        assert!(!a.release(ONE));
+    });
+    assert!(!admission.release(ONE));
+    t.join().unwrap();
+    assert_eq!(admission.queued(), 0);
+    admission.try_acquire(ONE).expect("the line is over");
+}
+
+/// Room in bytes is room as well: a large one behind a small permit gets in when it fits.
+pub fn bytes_vs_release() {
+    let admission = Arc::new(Admission::new(3, 4));
+    admission.try_acquire(Weight(2)).unwrap();
+    let a = admission.clone();
+    let t = spawn(move || {
+        let mut place = None;
+        let wait = poll_fn(|cx| a.poll_acquire(Weight(4), &mut place, cx));
+        block_on(wait, None).expect("no deadline").unwrap();
+        assert_eq!((a.queued(), a.queued_bytes()), (1, 4));
+        assert!(!a.release(Weight(4)));
+    });
+    match admission.try_acquire(ONE) {
+        Ok(()) => {
+            saw("before the line");
+            assert!(!admission.release(ONE));
+        }
+        Err(Refused::Full) => saw("behind the line"),
+        Err(Refused::Closed) => panic!("not closed"),
+    }
+    assert!(!admission.release(Weight(2)));
+    t.join().unwrap();
+    assert_eq!((admission.queued(), admission.queued_bytes()), (0, 0));
+}
+
+/// One who was granted a permit gives up: it goes to the next in line.
+pub fn baton() {
+    let admission = Arc::new(Admission::new(1, 9));
+    admission.try_acquire(ONE).unwrap();
+    let mut place = None;
+    let (poll, count) = line_up(&admission, &mut place);
+    assert!(poll.is_pending());
+    let a = admission.clone();
+    let next = spawn(move || {
+        acquire(&a).unwrap();
+        assert!(!a.release(ONE));
+    });
+    let a = admission.clone();
+    let giver = spawn(move || assert!(!a.release(ONE)));
+    assert!(!admission.leave(place.expect("in line")));
+    saw(if count.0.load(SeqCst) == 1 { "granted, gave up" } else { "gave up first" });
+    giver.join().unwrap();
+    next.join().unwrap();
+    assert_eq!(admission.queued(), 0);
+}
+
+/// First come, first served: who stands in line is not overtaken, and is served when there is
+/// room.
+pub fn no_overtaking() {
+    let admission = Arc::new(Admission::new(1, 9));
+    admission.try_acquire(ONE).unwrap();
+    let mut place = None;
+    let (poll, count) = line_up(&admission, &mut place);
+    assert!(poll.is_pending());
+    let a = admission.clone();
+    let giver = spawn(move || assert!(!a.release(ONE)));
+    assert_eq!(admission.try_acquire(ONE), Err(Refused::Full), "overtaken");
+    giver.join().unwrap();
+    assert_eq!(count.0.load(SeqCst), 1, "room, and the first in line was not told");
+    let (poll, _) = line_up(&admission, &mut place);
+    assert_eq!(poll, Poll::Ready(Ok(())));
+}
+
+/// Closing while somebody waits and a permit comes back: the waiter is let in or refused, and once
+/// everything is seen to be back, nobody is let in any more.
+pub fn close_vs_line() {
+    let admission = Arc::new(Admission::new(1, 9));
+    admission.try_acquire(ONE).unwrap();
+    let a = admission.clone();
+    let waiter = spawn(move || match acquire(&a) {
+        Ok(()) => {
+            assert!(!a.is_drained(), "let in after the owner could leave");
+            let _ = a.release(ONE);
+            true
+        }
+        Err(refused) => {
+            assert_eq!(refused, Refused::Closed);
+            false
+        }
+    });
+    let a = admission.clone();
+    let closer = spawn(move || {
+        assert!(a.close());
+        a.is_drained()
+    });
+    let _ = admission.release(ONE);
+    let drained = closer.join().unwrap();
+    let entered = waiter.join().unwrap();
+    saw(match (entered, drained) {
+        (true, true) => "went in before",
+        (true, false) => "went in",
+        (false, _) => "refused",
+    });
+    assert!(admission.is_drained(), "a permit is missing");
+    assert_eq!(acquire(&admission), Err(Refused::Closed));
+}
+
+/// A permit that comes back after closing says so: the owner may be waiting for just this one.
+pub fn last_permit_vs_close() {
+    let admission = Arc::new(Admission::new(2, 9));
+    admission.try_acquire(ONE).unwrap();
+    let a = admission.clone();
+    let t = spawn(move || a.release(ONE));
+    admission.close();
+    let drained = admission.is_drained();
+    let told = t.join().unwrap();
+    assert!(drained || told, "the last permit came back and nobody was told");
+    saw(if told { "told" } else { "seen" });
+}
+
+/// A permit stands for a place in the channel: with one, sending never fails, although the
+/// channel may answer from a stale look.
+pub fn permit_means_room() {
+    let admission = Arc::new(Admission::new(1, 9));
+    let (sender, receiver) = channel::bounded::<u32>(1);
+    admission.try_acquire(ONE).unwrap();
+    sender.try_send(1).unwrap();
+    let a = admission.clone();
+    let t = spawn(move || {
+        if a.try_acquire(ONE).is_ok() {
+            assert!(sender.try_send(2).is_ok(), "a permit, and no room");
+            saw("sent");
+        } else {
+            saw("full");
+        }
+    });
+    assert_eq!(receiver.try_recv(), Ok(1));
+    let _ = admission.release(ONE);
+    t.join().unwrap();
+}

@@ -1,0 +1,201 @@
+//! The node store: claiming, sharing, releasing; and the task behind a slot.
+
+use crate::runner::saw;
+use crate::toy::{Alive, Toy, Work, peek};
+use candlewick::origin::Origin;
+use candlewick::store::node_store::{Claim, NodeStore};
+use candlewick::store::slot::{Cancel, Outcome, Slot};
+use candlewick::store::task::{Payload, Taken, Task};
+use candlewick::sync::{Arc, Mutex, thread};
+use std::sync::atomic::{AtomicUsize as StdAtomic, Ordering::SeqCst};
+
+fn spawn<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> thread::JoinHandle<T> {
+    thread::spawn("t".into(), f).expect("a thread")
+}
+
+type Store = Arc<NodeStore<Toy>>;
+
+fn store() -> Store {
+    Arc::new(NodeStore::new(None))
+}
+
+fn task() -> Arc<Task<Toy>> {
+    Arc::new(Task::new(1, 0))
+}
+
+/// Two threads submit the same node: one computes it, both see the result.
+pub fn claim_race() {
+    fn submit(store: &Store) -> bool {
+        let (won, slot) = match store.claim(1, &task()) {
+            Claim::Won(slot) => {
+                Slot::begin(&slot).expect("pending").finish(Ok(7));
+                (true, slot)
+            }
+            Claim::Found(slot) => (false, slot),
+        };
+        let end = peek(&slot);
+        assert!(matches!(end, None | Some(Outcome::Ready(7))), "{end:?}");
+        drop(store.release(&slot, true));
+        won
+    }
+    let store = store();
+    let s = store.clone();
+    let t = spawn(move || submit(&s));
+    let mine = submit(&store);
+    assert!(mine != t.join().unwrap(), "computed twice, or by nobody");
+    saw(if mine { "mine" } else { "the other's" });
+    assert_eq!(store.nodes(), 1);
+    store.release_node(1);
+    assert_eq!(store.nodes(), 0, "a node without references is still in the store");
+}
+
+/// The last reference goes while somebody looks the node up: it gets a live slot or none.
+pub fn release_vs_acquire() {
+    let store = store();
+    let Claim::Won(slot) = store.claim(1, &task()) else { panic!("nobody else") };
+    Slot::begin(&slot).expect("pending").finish(Ok(7));
+    drop(store.release(&slot, true));
+    let s = store.clone();
+    let t = spawn(move || match NodeStore::acquire(&s, 1) {
+        Some(held) => {
+            assert!(NodeStore::acquire(&s, 1).is_some(), "a node that is referred to is in the store");
+            assert_eq!(peek(held.slot()), Some(Outcome::Ready(7)));
+            true
+        }
+        None => false,
+    });
+    store.release_node(1);
+    saw(if t.join().unwrap() { "found" } else { "gone" });
+    assert_eq!(store.nodes(), 0, "a node without references is still in the store");
+    assert!(NodeStore::acquire(&store, 1).is_none());
+}
+
+/// A cancelled node is claimed again while its old submission lets go.
+pub fn cancel_vs_claim() {
+    let store = store();
+    let Claim::Won(slot) = store.claim(1, &task()) else { panic!("nobody else") };
+    let s = store.clone();
+    let t = spawn(move || match s.claim(1, &task()) {
+        Claim::Won(slot) => {
+            Slot::begin(&slot).expect("pending").finish(Ok(8));
+            drop(s.release(&slot, true));
+            true
+        }
+        Claim::Found(slot) => {
+            drop(s.release(&slot, true));
+            false
+        }
+    });
+    let cancel = slot.cancel();
+    drop(store.release(&slot, false));
+    let again = t.join().unwrap();
+    match cancel {
+        Cancel::Cancelled => saw("cancelled"),
+        Cancel::Shared => {
+            assert!(!again, "claimed twice");
+            saw("shared");
+        }
+        other => panic!("{other:?}"),
+    }
+    store.release_node(1);
+    assert_eq!(store.nodes(), 0, "a node without references is still in the store");
+}
+
+fn payload(alive: Alive) -> Payload<Toy> {
+    Payload {
+        work: Work { add: 1, alive },
+        inputs: Default::default(),
+        outputs: Default::default(),
+        rest: Vec::new(),
+    }
+}
+
+/// The last output is cancelled while the submitter still fills the task: the work is freed.
+pub fn cancel_vs_fill() {
+    let task = task();
+    let (alive, count) = Alive::counted();
+    let t = task.clone();
+    let canceller = spawn(move || drop(t.output_gone()));
+    task.fill(payload(alive));
+    canceller.join().unwrap();
+    assert_eq!(count.load(SeqCst), 0, "the work of a cancelled fragment is still there");
+    assert!(matches!(task.take_if_ready(), Taken::Withdrawn));
+}
+
+/// The last output is cancelled while the owner comes for the work: one of them gets it.
+pub fn cancel_vs_take() {
+    let task = task();
+    let (alive, count) = Alive::counted();
+    task.fill(payload(alive));
+    let t = task.clone();
+    let canceller = spawn(move || t.output_gone().is_some());
+    let taken = matches!(task.take_if_ready(), Taken::Ready(_));
+    assert!(taken != canceller.join().unwrap(), "the work was taken twice, or by nobody");
+    assert_eq!(count.load(SeqCst), 0);
+    saw(if taken { "owner" } else { "canceller" });
+}
+
+/// A cut meets a node that is cancelled, submitted again and begins to run: it reads the origin,
+/// or finds the slot, at the latest when it asks again. Never neither.
+pub fn cut_vs_forget() {
+    let store = store();
+    let origin = Arc::new(Origin::new(5u32));
+    let Claim::Won(slot) = store.claim(1, &task()) else { panic!("nobody else") };
+    let (s, o) = (store.clone(), origin.clone());
+    let other = spawn(move || {
+        let cancel = slot.cancel();
+        drop(s.release(&slot, false));
+        if cancel != Cancel::Cancelled {
+            return; // the cutter was first: the slot is shared
+        }
+        let slot = match s.claim(1, &task()) {
+            Claim::Won(slot) => slot,
+            Claim::Found(_) => panic!("nobody claims it besides"),
+        };
+        let begun = Slot::begin(&slot).expect("nobody cancels this one");
+        assert_eq!(o.forget(), Some(5));
+        begun.finish(Ok(7));
+        drop(s.release(&slot, true));
+    });
+    for asked in 0.. {
+        assert!(asked < 2, "neither an origin nor a slot");
+        if NodeStore::acquire(&store, 1).is_some() {
+            saw("slot");
+            break;
+        }
+        if origin.read(|v| assert_eq!(*v, 5)).is_some() {
+            saw("origin");
+            break;
+        }
+    }
+    other.join().unwrap();
+    store.release_node(1);
+}
+
+/// Results that only the owner may free: each goes home once, or is freed here when the owner
+/// has left.
+pub fn home_vs_leave() {
+    let calls = std::sync::Arc::new(StdAtomic::new(0));
+    let count = calls.clone();
+    let store: Store = Arc::new(NodeStore::new(Some(Box::new(move || {
+        count.fetch_add(1, SeqCst);
+    }))));
+    let freed = Arc::new(Mutex::new(0));
+    let Claim::Won(slot) = store.claim(1, &task()) else { panic!("nobody else") };
+    Slot::begin(&slot).expect("pending").finish(Ok(7));
+    drop(store.release(&slot, true));
+    drop(slot);
+    let (s, f) = (store.clone(), freed.clone());
+    let owner = spawn(move || {
+        let mut home = s.take_doomed();
+        home.extend(s.close_home());
+        *f.lock() += home.len();
+    });
+    store.release_node(1);
+    owner.join().unwrap();
+    assert!(store.take_doomed().is_empty(), "a result was left on its way home");
+    let home = *freed.lock();
+    assert_eq!(home, calls.load(SeqCst), "sent home without a call, or called for nothing");
+    saw(if home == 1 { "freed at home" } else { "freed here" });
+    assert_eq!(store.nodes(), 0);
+}

@@ -1,0 +1,112 @@
+//! The turn by itself: nobody shares it, and no message is left behind.
+
+use crate::runner::saw;
+use candlewick::actor::turn::Turn;
+use candlewick::sync::{Arc, UnsafeCell, channel, thread};
+
+fn spawn<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> thread::JoinHandle<T> {
+    thread::spawn("t".into(), f).expect("a thread")
+}
+
+/// What only the holder of the turn may touch.
+struct State(UnsafeCell<u32>);
+// SAFETY: the turn is what this scenario tests; loom checks the accesses.
+unsafe impl Sync for State {}
+// SAFETY: a number.
+unsafe impl Send for State {}
+
+impl State {
+    fn new() -> Arc<Self> {
+        Arc::new(Self(UnsafeCell::new(0)))
+    }
+    fn touch(&self) -> u32 {
+        self.0.with_mut(|n| {
+            // SAFETY: as above.
+            unsafe {
+                *n += 1;
+                *n
+            }
+        })
+    }
+}
+
+/// The owner's thread: takes the turn, receives, rests, until it has `n` messages.
+fn own(turn: &Turn, state: &State, receiver: &channel::Receiver<u32>, n: usize) {
+    let mut got = 0;
+    while got < n {
+        turn.take();
+        loop {
+            turn.start_round();
+            state.touch();
+            while receiver.try_recv().is_ok() {
+                got += 1;
+            }
+            if turn.try_rest() {
+                break;
+            }
+        }
+    }
+}
+
+/// ```text
+/// sender: send, set PENDING and CALLED, wake
+/// owner:  clear PENDING, receive, rest, sleep
+/// ```
+/// No message stays behind a sleeping owner, although the channel may answer "empty" from a
+/// stale look.
+pub fn post_vs_rest() {
+    let (turn, state) = (Arc::new(Turn::new()), State::new());
+    let (sender, receiver) = channel::bounded(2);
+    let (t, s) = (turn.clone(), state.clone());
+    let owner = spawn(move || own(&t, &s, &receiver, 2));
+    for message in 0..2 {
+        sender.try_send(message).unwrap();
+        turn.posted(true);
+    }
+    owner.join().unwrap();
+}
+
+/// A borrower and the owner: one at a time, each sees what the other left, and what the borrower
+/// leaves the owner finishes.
+pub fn borrow_vs_owner() {
+    let (turn, state) = (Arc::new(Turn::new()), State::new());
+    let (sender, receiver) = channel::bounded(2);
+    let (t, s) = (turn.clone(), state.clone());
+    let owner = spawn(move || own(&t, &s, &receiver, 2));
+    sender.try_send(0).unwrap();
+    turn.posted(false);
+    if turn.try_borrow() {
+        saw("borrowed");
+        turn.start_round();
+        state.touch();
+        sender.try_send(1).unwrap();
+        turn.posted(true); // while it is held
+        turn.hand_back(true); // and message 0 is left
+    } else {
+        saw("not to be had");
+        sender.try_send(1).unwrap();
+        turn.posted(true);
+    }
+    owner.join().unwrap();
+}
+
+/// Two would-be borrowers of one message.
+pub fn two_borrowers() {
+    let (turn, state) = (Arc::new(Turn::new()), State::new());
+    turn.posted(false);
+    let borrow = |turn: &Turn, state: &State| {
+        let borrowed = turn.try_borrow();
+        if borrowed {
+            turn.start_round();
+            state.touch();
+            turn.hand_back(false);
+        }
+        borrowed
+    };
+    let (t, s) = (turn.clone(), state.clone());
+    let other = spawn(move || borrow(&t, &s));
+    let mine = borrow(&turn, &state);
+    let other = other.join().unwrap();
+    assert!(mine != other, "both, or neither: {mine}");
+    saw(if mine { "mine" } else { "the other's" });
+}

@@ -1,0 +1,236 @@
+//! An engine without tensors: a fragment's work is a number to add to the sum of its inputs.
+
+use candlewick::actor::admission::Refused;
+use candlewick::actor::core::{Core, Limits};
+use candlewick::actor::engine::{Engine, Results};
+use candlewick::actor::park::block_on;
+use candlewick::actor::submission::Submission;
+use candlewick::store::node_store::{Held, NodeStore};
+use candlewick::store::slot::{Outcome, Slot};
+use candlewick::store::task::{Payload, Task};
+use candlewick::store::{Kind, NodeId};
+use candlewick::sync::Arc;
+use smallvec::SmallVec;
+use std::any::Any;
+use std::panic::resume_unwind;
+use std::sync::atomic::{AtomicUsize as StdAtomic, Ordering::SeqCst};
+
+/// The types of the toy.
+#[derive(Debug)]
+pub enum Toy {}
+
+/// What a fragment does.
+#[derive(Debug)]
+pub struct Work {
+    /// Added to the sum of the inputs.
+    pub add: u32,
+    /// Counts the work that exists.
+    pub alive: Alive,
+}
+
+/// A failure of the toy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ToyError {
+    /// The work said so, or an input had failed.
+    Failed,
+    /// The work panicked.
+    Panicked,
+    /// The owner panicked or stopped.
+    OwnerLost,
+}
+
+/// Work that fails.
+pub const FAILS: u32 = 1000;
+/// Work that panics.
+pub const PANICS: u32 = 1001;
+/// Work after which the owner itself panics.
+pub const KILLS: u32 = 1002;
+/// Work whose failure the device reports only at the fence.
+pub const FAILS_LATE: u32 = 1003;
+
+/// A guard that counts how many of its kind exist. Outside of the model: it orders nothing.
+#[derive(Debug, Default)]
+pub struct Alive(Option<std::sync::Arc<StdAtomic>>);
+
+impl Alive {
+    /// A guard and its counter.
+    pub fn counted() -> (Self, std::sync::Arc<StdAtomic>) {
+        let count = std::sync::Arc::new(StdAtomic::new(1));
+        (Self(Some(count.clone())), count)
+    }
+}
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        if let Some(count) = &self.0 {
+            count.fetch_sub(1, SeqCst);
+        }
+    }
+}
+
+impl Kind for Toy {
+    type Work = Work;
+    type Value = u32;
+    type Error = ToyError;
+    fn panicked(_: Box<dyn Any + Send>) -> ToyError {
+        ToyError::Panicked
+    }
+    fn owner_panicked(_: Box<dyn Any + Send>) -> ToyError {
+        ToyError::OwnerLost
+    }
+    fn abandoned() -> ToyError {
+        ToyError::OwnerLost
+    }
+}
+
+/// The toy device.
+#[derive(Debug, Default)]
+pub struct ToyEngine {
+    bound_to_owner: bool,
+    runs: std::sync::Arc<StdAtomic>,
+    kill: bool,
+    late: bool,
+}
+
+impl ToyEngine {
+    /// Like the CPU: any thread may drive, results are there at once.
+    pub fn cpu() -> Self {
+        Self::default()
+    }
+    /// Like a GPU: bound to the owner's thread, results count after a fence.
+    pub fn gpu() -> Self {
+        Self { bound_to_owner: true, ..Self::default() }
+    }
+    /// How many fragments have been run. Outside of the model: it orders nothing.
+    pub fn runs(&self) -> std::sync::Arc<StdAtomic> {
+        self.runs.clone()
+    }
+}
+
+impl Engine for ToyEngine {
+    type Kind = Toy;
+    fn lendable(&self) -> bool {
+        !self.bound_to_owner
+    }
+    fn synchronous(&self) -> bool {
+        !self.bound_to_owner
+    }
+    fn issue(&mut self, work: &mut Work, inputs: &[Held<Toy>]) -> Results<Toy> {
+        self.runs.fetch_add(1, SeqCst);
+        let sum = inputs.iter().try_fold(0, |sum, input| {
+            let value = input.slot().peek(|outcome| match outcome {
+                Outcome::Ready(value) => Ok(*value),
+                _ => Err(ToyError::Failed),
+            });
+            Ok(sum + value.expect("a fragment begins when every input has ended")?)
+        });
+        let result = match work.add {
+            FAILS => Err(ToyError::Failed),
+            PANICS => resume_unwind(Box::new("boom")), // no hook, no noise
+            KILLS => {
+                self.kill = true;
+                sum
+            }
+            FAILS_LATE => {
+                self.late = true;
+                sum
+            }
+            add => sum.map(|sum| sum + add),
+        };
+        SmallVec::from_iter([result])
+    }
+    fn finish(&mut self) -> Result<(), ToyError> {
+        if std::mem::take(&mut self.late) { Err(ToyError::Failed) } else { Ok(()) }
+    }
+    fn lost(&mut self) -> Option<ToyError> {
+        if std::mem::take(&mut self.kill) {
+            resume_unwind(Box::new("the owner's own code"));
+        }
+        None
+    }
+}
+
+/// An executor of the toy.
+pub type Ex = Arc<Core<ToyEngine>>;
+/// A slot of the toy.
+pub type ToySlot = Arc<Slot<Toy>>;
+/// The end of a wait.
+pub type End = Outcome<u32, ToyError>;
+
+/// An executor with room for `fragments`.
+pub fn start(fragments: usize, engine: ToyEngine) -> Ex {
+    let limits = Limits { fragments, bytes: 8, lending: true };
+    Core::start(limits, engine, "owner".into()).expect("a thread")
+}
+
+/// Closes and joins.
+pub fn shutdown(ex: &Ex) {
+    ex.close();
+    joined(ex);
+}
+
+/// Waits for the owner's end.
+pub fn joined(ex: &Ex) {
+    block_on(ex.closed(), None).expect("no deadline");
+    assert_eq!(ex.admission().queued(), 0, "a permit is missing");
+}
+
+/// Claims node `id` and submits work for it, waiting for room. `inputs` are nodes submitted before.
+pub fn submit(ex: &Ex, id: NodeId, add: u32, inputs: &[NodeId], defer: bool) -> Option<Submission<ToyEngine>> {
+    let permit = block_on(ex.admit(0), None).expect("no deadline");
+    submit_with(ex, permit, id, add, inputs, defer)
+}
+
+/// The same with a permit that was asked for already.
+pub fn submit_with(
+    ex: &Ex,
+    permit: Result<candlewick::actor::core::Permit<'_, ToyEngine>, Refused>,
+    id: NodeId,
+    add: u32,
+    inputs: &[NodeId],
+    defer: bool,
+) -> Option<Submission<ToyEngine>> {
+    let held: SmallVec<[Held<Toy>; 2]> =
+        inputs.iter().map(|&id| NodeStore::acquire(ex.store(), id).expect("submitted before")).collect();
+    let claimed = ex.claim(permit.ok()?, &[id]);
+    let outputs = claimed.slots().iter().cloned().collect();
+    if claimed.is_complete() {
+        let work = Work { add, alive: Alive::default() };
+        claimed.send(|outputs| Payload { work, inputs: held, outputs, rest: Vec::new() }, defer);
+    }
+    Some(Submission::new(ex.clone(), outputs))
+}
+
+/// How a submission ended.
+pub fn end(submission: &Submission<ToyEngine>) -> End {
+    peek(&submission.outputs()[0]).expect("it has ended")
+}
+
+/// The outcome of a slot, if there is one.
+pub fn peek(slot: &ToySlot) -> Option<End> {
+    slot.peek(|outcome| match outcome {
+        Outcome::Ready(value) => Outcome::Ready(*value),
+        Outcome::Failed(error) => Outcome::Failed(error.clone()),
+        Outcome::Cancelled => Outcome::Cancelled,
+        Outcome::Closed => Outcome::Closed,
+    })
+}
+
+/// Waits as a thread does.
+pub fn wait(submission: &Submission<ToyEngine>) -> End {
+    assert!(submission.wait(None));
+    end(submission)
+}
+
+/// Waits as a task does.
+pub fn wait_async(submission: &Submission<ToyEngine>) -> End {
+    let mut wait = candlewick::actor::submission::Wait::default();
+    block_on(std::future::poll_fn(|cx| submission.poll(cx, &mut wait)), None).expect("no deadline");
+    submission.deregister(&mut wait);
+    end(submission)
+}
+
+/// A slot by itself.
+pub fn slot() -> ToySlot {
+    Arc::new(Slot::new(1, Arc::new(Task::new(1, 0))))
+}
