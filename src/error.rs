@@ -412,10 +412,16 @@ impl fmt::Display for Failure {
             Cause::Candle(e) => e.fmt(f),
             Cause::Panic(message) => write!(f, "panicked: {message}"),
             Cause::IndexOutOfRange { index, size } => {
-                write!(f, "index {index} is out of range for a dimension of size {size}")
+                write!(
+                    f,
+                    "index {index} is out of range for a dimension of size {size}"
+                )
             }
             Cause::OutOfMemory { asked, left } => {
-                write!(f, "out of device memory: asked for {asked} bytes, {left} left")
+                write!(
+                    f,
+                    "out of device memory: asked for {asked} bytes, {left} left"
+                )
             }
             Cause::DeviceLost(message) => write!(f, "the device is lost: {message}"),
             Cause::Announced { expected, got } => write!(

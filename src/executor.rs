@@ -144,7 +144,11 @@ impl Builder {
         let capacity = self.queue_capacity;
         if capacity == 0 || capacity > MAX_FRAGMENTS {
             let max = MAX_FRAGMENTS;
-            return Err(BuildError::Capacity { asked: capacity, max }.into());
+            return Err(BuildError::Capacity {
+                asked: capacity,
+                max,
+            }
+            .into());
         }
         if self.queue_bytes == 0 || self.queue_bytes > MAX_BYTES {
             let (asked, max) = (self.queue_bytes, MAX_BYTES);
@@ -165,7 +169,11 @@ impl Builder {
         let core = Core::start(limits, engine, self.thread_name).map_err(BuildError::Thread)?;
         let (device, location) = (self.device.clone(), self.device.location());
         let home = Arc::new(ExecutorHome { id, core, location });
-        Ok(Executor(Arc::new(Inner { home, device, meter })))
+        Ok(Executor(Arc::new(Inner {
+            home,
+            device,
+            meter,
+        })))
     }
 }
 
@@ -390,7 +398,10 @@ impl Executor {
             return Err(Error::WouldDeadlock { call });
         }
         let deadline = limit.and_then(Deadline::after);
-        match (block_on(self.0.home.core.closed(), deadline.as_ref()), limit) {
+        match (
+            block_on(self.0.home.core.closed(), deadline.as_ref()),
+            limit,
+        ) {
             (None, Some(limit)) => Err(Error::Timeout(limit)),
             _ => Ok(()),
         }

@@ -31,7 +31,10 @@ thread_local! {
 }
 
 fn name(submission: &Submission<Runner>) -> usize {
-    submission.outputs().first().map_or(0, |slot| Arc::as_ptr(slot) as usize)
+    submission
+        .outputs()
+        .first()
+        .map_or(0, |slot| Arc::as_ptr(slot) as usize)
 }
 
 /// Whether this thread can be expected to wait right after its next submission.
@@ -65,6 +68,10 @@ pub(crate) fn note_wait(submission: &Submission<Runner>) {
             Some(at) if at.elapsed() <= PROMPT => habit.prompt.saturating_add(1),
             _ => 0,
         };
-        cell.set(Habit { last: 0, at: None, prompt });
+        cell.set(Habit {
+            last: 0,
+            at: None,
+            prompt,
+        });
     });
 }

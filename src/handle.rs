@@ -72,7 +72,11 @@ pub enum Cancel {
 impl<R: Results> Handle<R> {
     pub(crate) fn new(launched: Launched, executor: u64) -> Self {
         let Launched { submission, places } = launched;
-        let shared = Shared { submission, places, executor };
+        let shared = Shared {
+            submission,
+            places,
+            executor,
+        };
         Self {
             shared: Arc::new(shared),
             wait: Wait::default(),
@@ -137,7 +141,11 @@ impl<R: Results> Handle<R> {
 
     /// The result, if it is there; does not wait.
     pub fn try_result(&self) -> Option<Result<R>> {
-        if self.is_finished() { self.result() } else { None }
+        if self.is_finished() {
+            self.result()
+        } else {
+            None
+        }
     }
 
     fn result(&self) -> Option<Result<R>> {

@@ -1,7 +1,10 @@
 //! candlewick
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
-#[cfg(all(any(candlewick_loom, candlewick_shuttle, candlewick_tsan), not(candlewick_core)))]
+#[cfg(all(
+    any(candlewick_loom, candlewick_shuttle, candlewick_tsan),
+    not(candlewick_core)
+))]
 compile_error!("a scheduler needs --cfg candlewick_core beside it: Candle cannot run under it");
 
 // The concurrency core knows no tensors. Under `candlewick_core` it is all there is, and public,

@@ -107,9 +107,16 @@ impl Request {
         let fragment = Fragment::cut(&nodes, |node| home.submitted(node))?;
         let (bytes, capacity_bytes) = (fragment.host_bytes, home.core.admission().bytes());
         if bytes > capacity_bytes {
-            return Err(Error::TooLarge { bytes, capacity_bytes });
+            return Err(Error::TooLarge {
+                bytes,
+                capacity_bytes,
+            });
         }
-        Ok(Self { nodes, places, fragment })
+        Ok(Self {
+            nodes,
+            places,
+            fragment,
+        })
     }
 
     /// Bytes of host data that the fragment brings along.
@@ -127,7 +134,10 @@ impl Request {
         let outputs = (0..self.nodes.len())
             .filter_map(|index| self.fragment.submitted_output(index).map(Held::share));
         let submission = Submission::new(home.core.clone(), outputs.collect());
-        Launched { submission, places: self.places }
+        Launched {
+            submission,
+            places: self.places,
+        }
     }
 
     /// Claims the outputs, plans and queues the fragment. The permit guarantees its place. With
@@ -140,8 +150,10 @@ impl Request {
     ) -> Result<Launched> {
         let known = |index| self.fragment.submitted_output(index);
         let places = 0..self.nodes.len();
-        let own: SmallVec<[&LazyTensor; 1]> =
-            places.filter(|&i| known(i).is_none()).map(|i| &self.nodes[i]).collect();
+        let own: SmallVec<[&LazyTensor; 1]> = places
+            .filter(|&i| known(i).is_none())
+            .map(|i| &self.nodes[i])
+            .collect();
         let mut ids: SmallVec<[NodeId; 1]> = SmallVec::new();
         for node in &own {
             home.bind(&node.0)?;
@@ -162,7 +174,10 @@ impl Request {
             // Somebody claimed a part since the fragment was cut: what is left is cut again.
             claimed.send_apart(|place, slot| alone(own[place], slot, home), defer)?;
         }
-        Ok(Launched { submission, places: self.places })
+        Ok(Launched {
+            submission,
+            places: self.places,
+        })
     }
 }
 
@@ -197,7 +212,11 @@ fn payload(
     });
     let sources = sources.collect();
     Payload {
-        work: Box::new(Work { plan, sources, outputs }),
+        work: Box::new(Work {
+            plan,
+            sources,
+            outputs,
+        }),
         inputs,
         outputs: slots,
         rest: Vec::new(),

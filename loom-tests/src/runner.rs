@@ -37,7 +37,10 @@ pub fn check(name: &str) {
     assert!(runs > 1, "vacuous: one execution of {name}");
     if cfg!(candlewick_loom) {
         for outcome in scenario.must_see {
-            assert!(seen.contains_key(outcome), "vacuous: {name} never saw {outcome:?}");
+            assert!(
+                seen.contains_key(outcome),
+                "vacuous: {name} never saw {outcome:?}"
+            );
         }
     }
 }

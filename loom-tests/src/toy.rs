@@ -99,7 +99,10 @@ impl ToyEngine {
     }
     /// Like a GPU: bound to the owner's thread, results count after a fence.
     pub fn gpu() -> Self {
-        Self { bound_to_owner: true, ..Self::default() }
+        Self {
+            bound_to_owner: true,
+            ..Self::default()
+        }
     }
     /// How many fragments have been run. Outside of the model: it orders nothing.
     pub fn runs(&self) -> std::sync::Arc<StdAtomic> {
@@ -140,7 +143,11 @@ impl Engine for ToyEngine {
         SmallVec::from_iter([result])
     }
     fn finish(&mut self) -> Result<(), ToyError> {
-        if std::mem::take(&mut self.late) { Err(ToyError::Failed) } else { Ok(()) }
+        if std::mem::take(&mut self.late) {
+            Err(ToyError::Failed)
+        } else {
+            Ok(())
+        }
     }
     fn lost(&mut self) -> Option<ToyError> {
         if std::mem::take(&mut self.kill) {
@@ -159,7 +166,11 @@ pub type End = Outcome<u32, ToyError>;
 
 /// An executor with room for `fragments`.
 pub fn start(fragments: usize, engine: ToyEngine) -> Ex {
-    let limits = Limits { fragments, bytes: 8, lending: true };
+    let limits = Limits {
+        fragments,
+        bytes: 8,
+        lending: true,
+    };
     Core::start(limits, engine, "owner".into()).expect("a thread")
 }
 
@@ -176,7 +187,13 @@ pub fn joined(ex: &Ex) {
 }
 
 /// Claims node `id` and submits work for it, waiting for room. `inputs` are nodes submitted before.
-pub fn submit(ex: &Ex, id: NodeId, add: u32, inputs: &[NodeId], defer: bool) -> Option<Submission<ToyEngine>> {
+pub fn submit(
+    ex: &Ex,
+    id: NodeId,
+    add: u32,
+    inputs: &[NodeId],
+    defer: bool,
+) -> Option<Submission<ToyEngine>> {
     let permit = block_on(ex.admit(0), None).expect("no deadline");
     submit_with(ex, permit, id, add, inputs, defer)
 }
@@ -190,13 +207,26 @@ pub fn submit_with(
     inputs: &[NodeId],
     defer: bool,
 ) -> Option<Submission<ToyEngine>> {
-    let held: SmallVec<[Held<Toy>; 2]> =
-        inputs.iter().map(|&id| NodeStore::acquire(ex.store(), id).expect("submitted before")).collect();
+    let held: SmallVec<[Held<Toy>; 2]> = inputs
+        .iter()
+        .map(|&id| NodeStore::acquire(ex.store(), id).expect("submitted before"))
+        .collect();
     let claimed = ex.claim(permit.ok()?, &[id]);
     let outputs = claimed.slots().iter().cloned().collect();
     if claimed.is_complete() {
-        let work = Work { add, alive: Alive::default() };
-        claimed.send(|outputs| Payload { work, inputs: held, outputs, rest: Vec::new() }, defer);
+        let work = Work {
+            add,
+            alive: Alive::default(),
+        };
+        claimed.send(
+            |outputs| Payload {
+                work,
+                inputs: held,
+                outputs,
+                rest: Vec::new(),
+            },
+            defer,
+        );
     }
     Some(Submission::new(ex.clone(), outputs))
 }
@@ -225,7 +255,11 @@ pub fn wait(submission: &Submission<ToyEngine>) -> End {
 /// Waits as a task does.
 pub fn wait_async(submission: &Submission<ToyEngine>) -> End {
     let mut wait = candlewick::actor::submission::Wait::default();
-    block_on(std::future::poll_fn(|cx| submission.poll(cx, &mut wait)), None).expect("no deadline");
+    block_on(
+        std::future::poll_fn(|cx| submission.poll(cx, &mut wait)),
+        None,
+    )
+    .expect("no deadline");
     submission.deregister(&mut wait);
     end(submission)
 }

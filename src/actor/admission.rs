@@ -141,9 +141,9 @@ impl Admission {
         };
         // ORDERING: Acquire, with the Release of `give`, as in `try_acquire`. Setting LINE in the
         // same word is the re-check: a `give` came before and is seen, or sees LINE.
-        let old = self.word.fetch_update(Acquire, Relaxed, |w| {
-            (w & CLOSED == 0).then(|| take(w))
-        });
+        let old = self
+            .word
+            .fetch_update(Acquire, Relaxed, |w| (w & CLOSED == 0).then(|| take(w)));
         match old {
             Err(_) => (Poll::Ready(Err(Refused::Closed)), Some(waker)),
             Ok(w) if first && weight.fits(w) => (Poll::Ready(Ok(())), Some(waker)),
@@ -171,7 +171,10 @@ impl Admission {
             None => (Poll::Ready(Err(Refused::Closed)), Some(waker)),
             Some(waiting) => {
                 *place = Some(Place(key));
-                (Poll::Pending, Some(std::mem::replace(&mut waiting.waker, waker)))
+                (
+                    Poll::Pending,
+                    Some(std::mem::replace(&mut waiting.waker, waker)),
+                )
             }
         }
     }

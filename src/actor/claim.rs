@@ -40,7 +40,13 @@ impl<E: Engine> Core<E> {
             });
         }
         let permit = Some(permit);
-        Claimed { core: self, permit, task, slots, won }
+        Claimed {
+            core: self,
+            permit,
+            task,
+            slots,
+            won,
+        }
     }
 }
 
@@ -56,7 +62,11 @@ impl<E: Engine> Claimed<'_, E> {
     }
 
     /// Sends the work for all of them, as one fragment. `work` makes it for the claimed slots.
-    pub fn send(mut self, work: impl FnOnce(SmallVec<[SlotOf<E>; 1]>) -> Payload<E::Kind>, defer: bool) {
+    pub fn send(
+        mut self,
+        work: impl FnOnce(SmallVec<[SlotOf<E>; 1]>) -> Payload<E::Kind>,
+        defer: bool,
+    ) {
         debug_assert!(self.is_complete());
         let slots = self.won.iter().map(|(_, slot)| slot.clone()).collect();
         let payload = work(slots);

@@ -130,7 +130,11 @@ impl<E: Engine> Core<E> {
 
     /// A permit, after a wait in line.
     pub fn admit(&self, bytes: u64) -> Admit<'_, E> {
-        Admit { core: self, weight: Weight(bytes), place: None }
+        Admit {
+            core: self,
+            weight: Weight(bytes),
+            place: None,
+        }
     }
 
     /// Queues a fragment. With `defer` the owner is not called if nobody else depends on it:
@@ -177,12 +181,7 @@ impl<E: Engine> Core<E> {
     }
 
     /// Ready when the slot has ended; until then somebody is bound to run it.
-    pub fn poll(
-        &self,
-        slot: &Slot<E::Kind>,
-        cx: &Context<'_>,
-        key: &mut Option<Key>,
-    ) -> Poll<()> {
+    pub fn poll(&self, slot: &Slot<E::Kind>, cx: &Context<'_>, key: &mut Option<Key>) -> Poll<()> {
         let poll = slot.poll(cx, key);
         if poll.is_pending() {
             self.nudge();
@@ -353,7 +352,10 @@ impl<E: Engine> Core<E> {
 
     /// Waits until the owner's thread has left, and joins it. Dropping the future loses nothing.
     pub async fn closed(&self) {
-        let mut wait = DoneWait { done: &self.done, key: None };
+        let mut wait = DoneWait {
+            done: &self.done,
+            key: None,
+        };
         poll_fn(|cx| wait.done.poll(cx, &mut wait.key)).await;
         let thread = self.thread.lock().take();
         if let Some(thread) = thread {
@@ -430,9 +432,16 @@ impl<'a, E: Engine> Future for Admit<'a, E> {
     type Output = Result<Permit<'a, E>, Refused>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let Self { core, weight, place } = &mut *self;
+        let Self {
+            core,
+            weight,
+            place,
+        } = &mut *self;
         let poll = core.admission.poll_acquire(*weight, place, cx);
-        poll.map_ok(|()| Permit { core, weight: *weight })
+        poll.map_ok(|()| Permit {
+            core,
+            weight: *weight,
+        })
     }
 }
 

@@ -79,7 +79,9 @@ impl<E: Engine> Owner<E> {
         let mut batch: SmallVec<[Running<E::Kind>; 1]> = SmallVec::new();
         let mut looked = false;
         while batch.len() < most {
-            let Some(task) = self.ready.pop_front() else { break };
+            let Some(task) = self.ready.pop_front() else {
+                break;
+            };
             looked = true;
             match task.take_if_ready() {
                 Taken::Ready(payload) => batch.extend(self.begin(&task, payload, core)),
@@ -96,7 +98,9 @@ impl<E: Engine> Owner<E> {
     /// Ends all that is ready or blocked without running it.
     fn refuse(&mut self, fate: &Fate<ErrorOf<E>>, core: &Core<E>) -> bool {
         self.recheck();
-        let Some(task) = self.ready.pop_front() else { return false };
+        let Some(task) = self.ready.pop_front() else {
+            return false;
+        };
         if let Some(mut payload) = task.take() {
             self.unpack(&mut payload);
             if let Fate::Lost(error) = fate {
@@ -187,7 +191,10 @@ impl<E: Engine> Owner<E> {
         let Running { payload, outputs } = running;
         let results: Results<E::Kind> = match results {
             Ok(results) if results.len() == outputs.len() => results,
-            Ok(_) => outputs.iter().map(|_| Err(<E::Kind as Kind>::abandoned())).collect(),
+            Ok(_) => outputs
+                .iter()
+                .map(|_| Err(<E::Kind as Kind>::abandoned()))
+                .collect(),
             Err(error) => outputs.iter().map(|_| Err(error.clone())).collect(),
         };
         core.count_run(results.iter().any(Result::is_err));

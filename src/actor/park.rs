@@ -25,7 +25,10 @@ impl Parker {
     /// A parker that nobody has woken yet.
     pub fn new() -> Self {
         Self {
-            state: Mutex::new(State { woken: false, asleep: false }),
+            state: Mutex::new(State {
+                woken: false,
+                asleep: false,
+            }),
             wake: Condvar::new(),
         }
     }
@@ -37,7 +40,10 @@ impl Parker {
             state.asleep = true;
             state = self.wake.wait(state);
         }
-        *state = State { woken: false, asleep: false };
+        *state = State {
+            woken: false,
+            asleep: false,
+        };
     }
 
     /// As `park`, but not past `deadline`; `false` if that was it.
@@ -51,7 +57,10 @@ impl Parker {
             state.asleep = true;
             state = self.wake.wait_timeout(&self.state, state, left);
         }
-        *state = State { woken: false, asleep: false };
+        *state = State {
+            woken: false,
+            asleep: false,
+        };
         true
     }
 

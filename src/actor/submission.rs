@@ -12,7 +12,11 @@ use std::future::poll_fn;
 use std::task::{Context, Poll};
 
 /// How long a waiter looks before it sleeps, when somebody else drives.
-const SPINS: usize = if cfg!(any(candlewick_loom, candlewick_shuttle)) { 1 } else { 40 };
+const SPINS: usize = if cfg!(any(candlewick_loom, candlewick_shuttle)) {
+    1
+} else {
+    40
+};
 
 /// Slots in which one submission has interest.
 pub type Outputs<E> = SmallVec<[Arc<Slot<<E as Engine>::Kind>>; 1]>;
@@ -36,7 +40,11 @@ impl<E: Engine> Submission<E> {
     /// Takes over the interest in `outputs`.
     pub fn new(core: Arc<Core<E>>, outputs: Outputs<E>) -> Self {
         let cancelled = AtomicUsize::new(0);
-        Self { core, outputs, cancelled }
+        Self {
+            core,
+            outputs,
+            cancelled,
+        }
     }
 
     /// The results, in the order of the request.
@@ -103,7 +111,11 @@ impl<E: Engine> Submission<E> {
     pub fn cancel(&self) -> Cancel {
         // ORDERING: Relaxed; only the first may withdraw the interest, no data travels.
         if self.cancelled.swap(1, Relaxed) != 0 {
-            return if self.all_finished() { Cancel::Finished } else { Cancel::Shared };
+            return if self.all_finished() {
+                Cancel::Finished
+            } else {
+                Cancel::Shared
+            };
         }
         let mut sum = Cancel::Finished;
         for output in &self.outputs {

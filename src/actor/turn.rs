@@ -28,8 +28,16 @@ const CALLED: usize = 4;
 
 /// How long the owner looks for work before it parks: a few microseconds of spinning, then as
 /// many of giving way. Parking and being woken costs 60 µs.
-const SPINS: usize = if cfg!(any(candlewick_loom, candlewick_shuttle)) { 0 } else { 60 };
-const YIELDS: usize = if cfg!(any(candlewick_loom, candlewick_shuttle)) { 0 } else { 20 };
+const SPINS: usize = if cfg!(any(candlewick_loom, candlewick_shuttle)) {
+    0
+} else {
+    60
+};
+const YIELDS: usize = if cfg!(any(candlewick_loom, candlewick_shuttle)) {
+    0
+} else {
+    20
+};
 
 /// The turn to drive the device.
 #[derive(Debug)]
@@ -113,7 +121,9 @@ impl Turn {
         // ORDERING: AcqRel. Release, with the Acquire of `try_borrow` and `try_take`: the owner's
         // state. Acquire: the next driver sees through us what senders released to us.
         let old = self.word.fetch_update(AcqRel, Relaxed, |w| Some(next(w)));
-        let Ok(old) = old else { unreachable!("the closure never declines") };
+        let Ok(old) = old else {
+            unreachable!("the closure never declines")
+        };
         if next(old) & CALLED != 0 {
             self.owner.unpark();
         }
@@ -123,7 +133,9 @@ impl Turn {
     fn try_take(&self) -> bool {
         // ORDERING: Acquire and Relaxed, as in `try_borrow`.
         self.word
-            .fetch_update(Acquire, Relaxed, |w| (w & (HELD | CALLED) == CALLED).then_some(HELD))
+            .fetch_update(Acquire, Relaxed, |w| {
+                (w & (HELD | CALLED) == CALLED).then_some(HELD)
+            })
             .is_ok()
     }
 
@@ -133,7 +145,11 @@ impl Turn {
             if self.try_take() {
                 return;
             }
-            if i < SPINS { thread::spin_loop() } else { thread::yield_now() }
+            if i < SPINS {
+                thread::spin_loop()
+            } else {
+                thread::yield_now()
+            }
         }
         while !self.try_take() {
             self.owner.park();

@@ -19,7 +19,9 @@ impl CudaStream {
         if cuda.cuda_stream().cu_stream() as usize == PER_THREAD {
             return Err(BuildError::PerThreadStream);
         }
-        Ok(Self { device: device.clone() })
+        Ok(Self {
+            device: device.clone(),
+        })
     }
 
     /// Kernel faults are sticky: once one has happened, every later call fails. So does this.
@@ -53,6 +55,8 @@ impl CommandStream for CudaStream {
         read.map_err(|error| self.check(Cause::Candle(error)))
     }
     fn fence(&mut self) -> Result<(), Cause> {
-        self.device.synchronize().map_err(|error| self.check(Cause::Candle(error)))
+        self.device
+            .synchronize()
+            .map_err(|error| self.check(Cause::Candle(error)))
     }
 }

@@ -3,8 +3,8 @@
 use super::CommandStream;
 use crate::actor::engine::{Engine, Results};
 use crate::error::{Cause, Error, Failure};
-use crate::graph::{Node, Op};
 use crate::graph::fragment::Source;
+use crate::graph::{Node, Op};
 use crate::plan::{Plan, Sources, Step};
 use crate::store::Kind;
 use crate::store::node_store::Held;
@@ -98,7 +98,11 @@ impl Kind for Tensors {
 
 /// A failure outside of any operation.
 fn outside(cause: Cause) -> Arc<Failure> {
-    Arc::new(Failure { op: "", operands: Vec::new(), cause })
+    Arc::new(Failure {
+        op: "",
+        operands: Vec::new(),
+        cause,
+    })
 }
 
 /// What a panic said. The payload is dropped with care: that is foreign code too.
@@ -124,7 +128,11 @@ impl Stored {
     fn new(value: Value, bytes: u64, meter: &Arc<Meter>) -> Self {
         // ORDERING: Relaxed; a statistic.
         meter.0.fetch_add(bytes, Ordering::Relaxed);
-        Self { value, bytes, meter: meter.clone() }
+        Self {
+            value,
+            bytes,
+            meter: meter.clone(),
+        }
     }
 
     /// The tensor.
@@ -164,14 +172,23 @@ impl Drop for Driving {
 impl Runner {
     /// An engine for the executor of this number.
     pub(crate) fn new(stream: Box<dyn CommandStream>, executor: u64, meter: Arc<Meter>) -> Self {
-        Self { stream, executor, meter, reads: Vec::new(), lost: None }
+        Self {
+            stream,
+            executor,
+            meter,
+            reads: Vec::new(),
+            lost: None,
+        }
     }
 
     fn fail(&mut self, op: &'static str, operands: &[&Tensor], cause: Cause) -> Error {
         let lost = matches!(cause, Cause::DeviceLost(_));
         let failure = Arc::new(Failure {
             op,
-            operands: operands.iter().map(|t| (t.shape().clone(), t.dtype())).collect(),
+            operands: operands
+                .iter()
+                .map(|t| (t.shape().clone(), t.dtype()))
+                .collect(),
             cause,
         });
         if !lost {
@@ -186,7 +203,8 @@ impl Runner {
         if self.reads.is_empty() {
             return;
         }
-        let (tensors, cells): (Vec<_>, Vec<_>) = std::mem::take(&mut self.reads).into_iter().unzip();
+        let (tensors, cells): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.reads).into_iter().unzip();
         match self.stream.read(&tensors) {
             Ok(read) => {
                 for (cell, tensor) in cells.iter().zip(read) {
@@ -207,13 +225,19 @@ impl Runner {
             Value::Here(tensor) => Ok(tensor.clone()),
             Value::Reading(cell) => {
                 self.read_back();
-                cell.get().cloned().unwrap_or_else(|| Err(Tensors::abandoned()))
+                cell.get()
+                    .cloned()
+                    .unwrap_or_else(|| Err(Tensors::abandoned()))
             }
         }
     }
 
     /// Runs one step. An error, also of an operand, is its value.
-    fn step(&mut self, step: &Step, values: &[Option<Result<Value, Error>>]) -> Result<Value, Error> {
+    fn step(
+        &mut self,
+        step: &Step,
+        values: &[Option<Result<Value, Error>>],
+    ) -> Result<Value, Error> {
         let mut owned: SmallVec<[Tensor; 3]> = SmallVec::new();
         for &input in &step.inputs {
             match &values[input as usize] {
@@ -303,7 +327,11 @@ impl Engine for Runner {
 
     fn issue(&mut self, work: &mut Box<Work>, inputs: &[Held<Tensors>]) -> Results<Tensors> {
         let _driving = Driving::start(self.executor);
-        for node in work.outputs.iter().filter_map(|output| output.node.upgrade()) {
+        for node in work
+            .outputs
+            .iter()
+            .filter_map(|output| output.node.upgrade())
+        {
             node.forget_origin();
         }
         let pool = self.stream.pool();

@@ -118,7 +118,11 @@ impl Script {
     pub fn wait_until_held(&self) {
         let mut state = self.state();
         while !state.holding {
-            state = self.0.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = self
+                .0
+                .changed
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
         }
     }
 
@@ -134,7 +138,11 @@ impl Script {
         while state.held {
             state.holding = true;
             self.0.changed.notify_all();
-            state = self.0.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = self
+                .0
+                .changed
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
         }
         state.holding = false;
         let number = state.steps;

@@ -118,7 +118,9 @@ impl<S> Fragment<S> {
 
     /// Whether every requested value is the result of another fragment.
     pub(crate) fn is_known(&self) -> bool {
-        self.outputs.iter().all(|&value| self.submitted(value).is_some())
+        self.outputs
+            .iter()
+            .all(|&value| self.submitted(value).is_some())
     }
 
     /// Asks only for what the fragment computes itself.
@@ -155,7 +157,9 @@ impl<S, E, F: FnMut(&Node) -> Result<Option<S>, E>> Cut<S, F> {
                 (Some(value), Some(top)) => top.visited.push(value),
                 (None, _) => {}
             }
-            let Some(top) = open.last() else { unreachable!("a node without a value is open") };
+            let Some(top) = open.last() else {
+                unreachable!("a node without a value is open")
+            };
             value = match top.inputs.get(top.visited.len()).cloned() {
                 Some(input) => self.enter(&input, &mut open)?,
                 None => self.leave(&mut open)?,
@@ -164,7 +168,11 @@ impl<S, E, F: FnMut(&Node) -> Result<Option<S>, E>> Cut<S, F> {
     }
 
     /// The value of a node, or `None` after opening it.
-    fn enter(&mut self, node: &LazyTensor, open: &mut SmallVec<[Open; 4]>) -> Result<Option<ValueId>, E> {
+    fn enter(
+        &mut self,
+        node: &LazyTensor,
+        open: &mut SmallVec<[Open; 4]>,
+    ) -> Result<Option<ValueId>, E> {
         if let Some(value) = self.numbering.get(node.0.id) {
             return Ok(Some(value));
         }
@@ -186,7 +194,11 @@ impl<S, E, F: FnMut(&Node) -> Result<Option<S>, E>> Cut<S, F> {
                 }
                 Some(Look::Inputs(inputs)) => {
                     let (node, visited) = (node.clone(), SmallVec::new());
-                    open.push(Open { node, inputs, visited });
+                    open.push(Open {
+                        node,
+                        inputs,
+                        visited,
+                    });
                     return Ok(None);
                 }
                 // It began to run since we asked: the next answer is its result.
@@ -205,7 +217,9 @@ impl<S, E, F: FnMut(&Node) -> Result<Option<S>, E>> Cut<S, F> {
             Expr::Op { op, .. } => Some(op.clone()),
             Expr::Leaf { .. } => None,
         });
-        let Some(Some(op)) = op else { return self.enter(&node, open) };
+        let Some(Some(op)) = op else {
+            return self.enter(&node, open);
+        };
         let value = self.number(&node);
         self.fragment.computed.push(Computed {
             value,

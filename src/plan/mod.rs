@@ -26,7 +26,13 @@ pub(crate) struct Plan {
 impl Plan {
     /// The plan of a fragment, and where its inputs come from.
     pub(crate) fn new<S>(fragment: Fragment<S>) -> (Self, Sources<S>) {
-        let Fragment { values, sources, computed, outputs, .. } = fragment;
+        let Fragment {
+            values,
+            sources,
+            computed,
+            outputs,
+            ..
+        } = fragment;
         let mut plan = Plan {
             values: values as usize,
             steps: computed,

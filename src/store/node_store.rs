@@ -81,7 +81,9 @@ impl<K: Kind> NodeStore<K> {
 
     /// Interest in node `id`, if it was submitted and not cancelled.
     pub fn acquire(this: &Arc<Self>, id: NodeId) -> Option<Held<K>> {
-        let slot = this.map.with(id, |slot| slot.share().then(|| slot.clone()))??;
+        let slot = this
+            .map
+            .with(id, |slot| slot.share().then(|| slot.clone()))??;
         Some(Held::new(this, slot))
     }
 
@@ -104,7 +106,9 @@ impl<K: Kind> NodeStore<K> {
         if released == Released::Held {
             return None;
         }
-        let entry = self.map.remove_if(slot.id(), |entry| Arc::ptr_eq(entry, slot));
+        let entry = self
+            .map
+            .remove_if(slot.id(), |entry| Arc::ptr_eq(entry, slot));
         self.removed(entry?, released)
     }
 
@@ -140,13 +144,21 @@ impl<K: Kind> NodeStore<K> {
 
     /// For the owner: the results that it is to free.
     pub fn take_doomed(&self) -> Vec<Arc<Slot<K>>> {
-        let Some(home) = &self.home else { return Vec::new() };
-        home.doomed.lock().as_mut().map(std::mem::take).unwrap_or_default()
+        let Some(home) = &self.home else {
+            return Vec::new();
+        };
+        home.doomed
+            .lock()
+            .as_mut()
+            .map(std::mem::take)
+            .unwrap_or_default()
     }
 
     /// For the owner, when it leaves: what is released from now on is freed where that happens.
     pub fn close_home(&self) -> Vec<Arc<Slot<K>>> {
-        let Some(home) = &self.home else { return Vec::new() };
+        let Some(home) = &self.home else {
+            return Vec::new();
+        };
         home.doomed.lock().take().unwrap_or_default()
     }
 

@@ -163,9 +163,15 @@ impl<K: Kind> Slot<K> {
         // by the task's lock.
         let old = self.word.fetch_update(Relaxed, Relaxed, |w| {
             let w = w - less;
-            Some(if references(w) == 0 && phase(w) == PENDING { w | CANCELLED } else { w })
+            Some(if references(w) == 0 && phase(w) == PENDING {
+                w | CANCELLED
+            } else {
+                w
+            })
         });
-        let Ok(old) = old else { unreachable!("the closure never declines") };
+        let Ok(old) = old else {
+            unreachable!("the closure never declines")
+        };
         match (references(old - less), phase(old)) {
             (1.., _) => Released::Held,
             (0, PENDING) => Released::Withdrawn,
@@ -185,7 +191,9 @@ impl<K: Kind> Slot<K> {
         };
         // ORDERING: Relaxed; no data travels with a cancellation.
         let old = self.word.fetch_update(Relaxed, Relaxed, |w| Some(next(w)));
-        let Ok(old) = old else { unreachable!("the closure never declines") };
+        let Ok(old) = old else {
+            unreachable!("the closure never declines")
+        };
         match phase(old) {
             PENDING if interest(old) == 1 => {
                 self.wake(old);
@@ -207,7 +215,9 @@ impl<K: Kind> Slot<K> {
     pub fn begin(this: &Arc<Self>) -> Option<Begun<K>> {
         // ORDERING: Relaxed; what the owner needs came with the message.
         this.word
-            .fetch_update(Relaxed, Relaxed, |w| (phase(w) == PENDING).then_some(w + RUNNING))
+            .fetch_update(Relaxed, Relaxed, |w| {
+                (phase(w) == PENDING).then_some(w + RUNNING)
+            })
             .ok()
             .map(|_| Begun(Some(this.clone())))
     }
@@ -215,9 +225,9 @@ impl<K: Kind> Slot<K> {
     /// PENDING -> CLOSED; nothing happens in any other phase.
     pub fn close(&self) {
         // ORDERING: Relaxed; no data travels with it.
-        let old = self
-            .word
-            .fetch_update(Relaxed, Relaxed, |w| (phase(w) == PENDING).then_some(w + CLOSED));
+        let old = self.word.fetch_update(Relaxed, Relaxed, |w| {
+            (phase(w) == PENDING).then_some(w + CLOSED)
+        });
         if let Ok(old) = old {
             self.wake(old);
         }
@@ -313,7 +323,11 @@ impl<K: Kind> Begun<K> {
     }
 
     fn publish(slot: &Slot<K>, result: Result<K::Value, K::Error>) {
-        let step = if result.is_ok() { READY - RUNNING } else { FAILED - RUNNING };
+        let step = if result.is_ok() {
+            READY - RUNNING
+        } else {
+            FAILED - RUNNING
+        };
         // SAFETY: there is one `Begun` for a slot, and nobody reads before READY or FAILED.
         slot.result.with_mut(|cell| unsafe { *cell = Some(result) });
         // ORDERING: Release, with the Acquire of `peek`, `is_finished` and `poll`: the result was

@@ -98,7 +98,9 @@ impl<K: Kind> Task<K> {
     /// Takes the payload out if it can run.
     pub fn take_if_ready(&self) -> Taken<K> {
         let mut cell = self.payload.lock();
-        let Some(payload) = &*cell else { return Taken::Withdrawn };
+        let Some(payload) = &*cell else {
+            return Taken::Withdrawn;
+        };
         match payload.inputs.iter().find(|i| !i.slot().is_finished()) {
             Some(input) => Taken::Blocked(input.slot().id()),
             None => cell.take().map_or(Taken::Withdrawn, Taken::Ready),

@@ -16,7 +16,11 @@ const ONE: Weight = Weight(1);
 
 fn acquire(admission: &Admission) -> Result<(), Refused> {
     let mut place = None;
-    block_on(poll_fn(|cx| admission.poll_acquire(ONE, &mut place, cx)), None).expect("no deadline")
+    block_on(
+        poll_fn(|cx| admission.poll_acquire(ONE, &mut place, cx)),
+        None,
+    )
+    .expect("no deadline")
 }
 
 struct Count(StdAtomic);
@@ -27,10 +31,16 @@ impl Wake for Count {
 }
 
 /// Stands in line with a waker that only counts.
-fn line_up(admission: &Admission, place: &mut Option<Place>) -> (Poll<Result<(), Refused>>, std::sync::Arc<Count>) {
+fn line_up(
+    admission: &Admission,
+    place: &mut Option<Place>,
+) -> (Poll<Result<(), Refused>>, std::sync::Arc<Count>) {
     let count = std::sync::Arc::new(Count(StdAtomic::new(0)));
     let waker = Waker::from(count.clone());
-    (admission.poll_acquire(ONE, place, &Context::from_waker(&waker)), count)
+    (
+        admission.poll_acquire(ONE, place, &Context::from_waker(&waker)),
+        count,
+    )
 }
 
 /// Somebody waits in line while the permit comes back: it is not forgotten there.
@@ -88,7 +98,11 @@ pub fn baton() {
     let a = admission.clone();
     let giver = spawn(move || assert!(!a.release(ONE)));
     assert!(!admission.leave(place.expect("in line")));
-    saw(if count.0.load(SeqCst) == 1 { "granted, gave up" } else { "gave up first" });
+    saw(if count.0.load(SeqCst) == 1 {
+        "granted, gave up"
+    } else {
+        "gave up first"
+    });
     giver.join().unwrap();
     next.join().unwrap();
     assert_eq!(admission.queued(), 0);
@@ -106,7 +120,11 @@ pub fn no_overtaking() {
     let giver = spawn(move || assert!(!a.release(ONE)));
     assert_eq!(admission.try_acquire(ONE), Err(Refused::Full), "overtaken");
     giver.join().unwrap();
-    assert_eq!(count.0.load(SeqCst), 1, "room, and the first in line was not told");
+    assert_eq!(
+        count.0.load(SeqCst),
+        1,
+        "room, and the first in line was not told"
+    );
     let (poll, _) = line_up(&admission, &mut place);
     assert_eq!(poll, Poll::Ready(Ok(())));
 }
@@ -154,7 +172,10 @@ pub fn last_permit_vs_close() {
     admission.close();
     let drained = admission.is_drained();
     let told = t.join().unwrap();
-    assert!(drained || told, "the last permit came back and nobody was told");
+    assert!(
+        drained || told,
+        "the last permit came back and nobody was told"
+    );
     saw(if told { "told" } else { "seen" });
 }
 

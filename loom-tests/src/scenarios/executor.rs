@@ -21,7 +21,11 @@ fn spawn<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> thread::J
 /// At rest nothing is left.
 fn nothing_left(ex: &Ex, nodes: impl IntoIterator<Item = u64>) {
     nodes.into_iter().for_each(|id| ex.store().release_node(id));
-    assert_eq!(ex.store().nodes(), 0, "a node without references is still in the store");
+    assert_eq!(
+        ex.store().nodes(),
+        0,
+        "a node without references is still in the store"
+    );
 }
 
 /// Submit, await, close, join.
@@ -172,8 +176,19 @@ pub fn dependency_order() {
         let s = submit(&e, 2, 10, &[1], false).unwrap();
         assert_eq!(wait_async(&s), Outcome::Ready(15));
     });
-    let work = Work { add: 5, alive: Alive::default() };
-    claimed.send(|outputs| Payload { work, inputs: SmallVec::new(), outputs, rest: Vec::new() }, false);
+    let work = Work {
+        add: 5,
+        alive: Alive::default(),
+    };
+    claimed.send(
+        |outputs| Payload {
+            work,
+            inputs: SmallVec::new(),
+            outputs,
+            rest: Vec::new(),
+        },
+        false,
+    );
     t.join().unwrap();
     assert_eq!(wait_async(&first), Outcome::Ready(5));
     drop(first);
@@ -289,7 +304,11 @@ pub fn late_error() {
     t.join().unwrap();
     drop(s);
     shutdown(&ex);
-    saw(if ex.counts().failed == 1 { "one failed" } else { "miscounted" });
+    saw(if ex.counts().failed == 1 {
+        "one failed"
+    } else {
+        "miscounted"
+    });
 }
 
 /// A failed fragment fails what depends on it, also what was submitted before it failed.
@@ -320,7 +339,10 @@ pub fn release_vs_close() {
     shutdown(&ex);
     t.join().unwrap();
     assert_eq!(ex.store().nodes(), 0);
-    assert!(ex.store().take_doomed().is_empty(), "a result was left on its way home");
+    assert!(
+        ex.store().take_doomed().is_empty(),
+        "a result was left on its way home"
+    );
 }
 
 /// Two close, one of them for good: both waits end, and so does what was queued.

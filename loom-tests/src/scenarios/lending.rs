@@ -26,7 +26,11 @@ pub fn lend_vs_owner() {
     let ex = start(1, ToyEngine::cpu());
     let s = submit(&ex, 1, 2, &[], false).unwrap();
     assert_eq!(wait(&s), Outcome::Ready(2));
-    saw(if ex.counts().lent == 1 { "lent" } else { "owner" });
+    saw(if ex.counts().lent == 1 {
+        "lent"
+    } else {
+        "owner"
+    });
     drop(s);
     shutdown(&ex);
 }
@@ -64,7 +68,10 @@ pub fn deferred_vs_waiter() {
         let s = submit(&e, 1, 5, &[], false).unwrap(); // finds the claim
         assert_eq!(wait_async(&s), Outcome::Ready(5));
     });
-    let work = Work { add: 5, alive: Alive::default() };
+    let work = Work {
+        add: 5,
+        alive: Alive::default(),
+    };
     claimed.send(
         |outputs| candlewick::store::task::Payload {
             work,
@@ -93,7 +100,10 @@ pub fn deferred_vs_dependent() {
         let s = submit(&e, 2, 10, &[1], false).unwrap();
         assert_eq!(wait_async(&s), Outcome::Ready(15));
     });
-    let work = Work { add: 5, alive: Alive::default() };
+    let work = Work {
+        add: 5,
+        alive: Alive::default(),
+    };
     claimed.send(
         |outputs| candlewick::store::task::Payload {
             work,

@@ -133,7 +133,11 @@ pub fn two_cancel() {
     both.sort_by_key(|c| *c == Cancel::Cancelled);
     assert_eq!(both, [Cancel::Shared, Cancel::Cancelled]);
     assert_eq!(peek(&slot), Some(Outcome::Cancelled));
-    saw(if mine == Cancel::Cancelled { "mine last" } else { "other last" });
+    saw(if mine == Cancel::Cancelled {
+        "mine last"
+    } else {
+        "other last"
+    });
 }
 
 /// A submission withdraws while another one arrives: either it shares and the work goes on, or
@@ -182,7 +186,11 @@ pub fn release_twice() {
     let both = [mine, t.join().unwrap()];
     let last = both.iter().filter(|r| **r == Released::Withdrawn).count();
     assert_eq!(last, 1, "{both:?}");
-    saw(if mine == Released::Held { "mine first" } else { "other first" });
+    saw(if mine == Released::Held {
+        "mine first"
+    } else {
+        "other first"
+    });
 }
 
 /// A future that moved to another task between polls is woken there, not here.
@@ -193,7 +201,11 @@ pub fn waker_replaced() {
     let mut key = None;
     let (_, waker) = counting();
     let first = slot.poll(&Context::from_waker(&waker), &mut key);
-    saw(if first.is_pending() { "moved while pending" } else { "was ready" });
+    saw(if first.is_pending() {
+        "moved while pending"
+    } else {
+        "was ready"
+    });
     if first.is_pending() {
         block_on(poll_fn(|cx| slot.poll(cx, &mut key)), None).expect("no deadline");
         assert_eq!(peek(&slot), Some(Outcome::Ready(7)));
@@ -207,7 +219,10 @@ pub fn drop_while_publishing() {
     let (a, b) = (slot.clone(), slot.clone());
     let (count, waker) = counting();
     let mut key = None;
-    assert!(slot.poll(&Context::from_waker(&waker), &mut key).is_pending());
+    assert!(
+        slot.poll(&Context::from_waker(&waker), &mut key)
+            .is_pending()
+    );
     drop(waker);
     let t1 = spawn(move || publish(&a, 7));
     let t2 = spawn(move || assert_eq!(wait(&b), Outcome::Ready(7)));
@@ -215,8 +230,16 @@ pub fn drop_while_publishing() {
     t1.join().unwrap();
     t2.join().unwrap();
     assert_eq!(slot.waiting(), 0);
-    assert_eq!(std::sync::Arc::strong_count(&count), 1, "a waker was left behind");
-    saw(if count.0.load(SeqCst) == 0 { "not woken" } else { "woken" });
+    assert_eq!(
+        std::sync::Arc::strong_count(&count),
+        1,
+        "a waker was left behind"
+    );
+    saw(if count.0.load(SeqCst) == 0 {
+        "not woken"
+    } else {
+        "woken"
+    });
 }
 
 /// A wait that is dropped before anything happens takes its waker with it.
@@ -224,13 +247,24 @@ pub fn drop_before_publish() {
     let slot = slot();
     let (count, waker) = counting();
     let mut key = None;
-    assert!(slot.poll(&Context::from_waker(&waker), &mut key).is_pending());
+    assert!(
+        slot.poll(&Context::from_waker(&waker), &mut key)
+            .is_pending()
+    );
     drop(waker);
     let s = slot.clone();
     let t = spawn(move || s.waiting());
     slot.deregister(key.take().unwrap());
-    saw(if t.join().unwrap() == 0 { "gone" } else { "there" });
-    assert_eq!(std::sync::Arc::strong_count(&count), 1, "a waker was left behind");
+    saw(if t.join().unwrap() == 0 {
+        "gone"
+    } else {
+        "there"
+    });
+    assert_eq!(
+        std::sync::Arc::strong_count(&count),
+        1,
+        "a waker was left behind"
+    );
     publish(&slot, 7);
     assert_eq!(count.0.load(SeqCst), 0);
 }
@@ -247,7 +281,10 @@ pub fn waker_panics() {
     let s = slot.clone();
     let bomb = Waker::from(std::sync::Arc::new(Bomb));
     let mut key = None;
-    assert!(slot.poll(&Context::from_waker(&bomb), &mut key).is_pending());
+    assert!(
+        slot.poll(&Context::from_waker(&bomb), &mut key)
+            .is_pending()
+    );
     let t = spawn(move || publish(&s, 7));
     assert_eq!(wait(&slot), Outcome::Ready(7));
     t.join().unwrap();
@@ -279,7 +316,11 @@ pub fn timed_wait() {
     let deadline = Deadline::after(Duration::from_millis(1)).expect("in range");
     let mut key = None;
     let done = block_on(poll_fn(|cx| slot.poll(cx, &mut key)), Some(&deadline));
-    saw(if done.is_some() { "in time" } else { "timed out" });
+    saw(if done.is_some() {
+        "in time"
+    } else {
+        "timed out"
+    });
     block_on(poll_fn(|cx| slot.poll(cx, &mut key)), None).expect("no deadline");
     assert_eq!(peek(&slot), Some(Outcome::Ready(7)));
     t.join().unwrap();

@@ -46,19 +46,28 @@ pub fn claim_race() {
     saw(if mine { "mine" } else { "the other's" });
     assert_eq!(store.nodes(), 1);
     store.release_node(1);
-    assert_eq!(store.nodes(), 0, "a node without references is still in the store");
+    assert_eq!(
+        store.nodes(),
+        0,
+        "a node without references is still in the store"
+    );
 }
 
 /// The last reference goes while somebody looks the node up: it gets a live slot or none.
 pub fn release_vs_acquire() {
     let store = store();
-    let Claim::Won(slot) = store.claim(1, &task()) else { panic!("nobody else") };
+    let Claim::Won(slot) = store.claim(1, &task()) else {
+        panic!("nobody else")
+    };
     Slot::begin(&slot).expect("pending").finish(Ok(7));
     drop(store.release(&slot, true));
     let s = store.clone();
     let t = spawn(move || match NodeStore::acquire(&s, 1) {
         Some(held) => {
-            assert!(NodeStore::acquire(&s, 1).is_some(), "a node that is referred to is in the store");
+            assert!(
+                NodeStore::acquire(&s, 1).is_some(),
+                "a node that is referred to is in the store"
+            );
             assert_eq!(peek(held.slot()), Some(Outcome::Ready(7)));
             true
         }
@@ -66,14 +75,20 @@ pub fn release_vs_acquire() {
     });
     store.release_node(1);
     saw(if t.join().unwrap() { "found" } else { "gone" });
-    assert_eq!(store.nodes(), 0, "a node without references is still in the store");
+    assert_eq!(
+        store.nodes(),
+        0,
+        "a node without references is still in the store"
+    );
     assert!(NodeStore::acquire(&store, 1).is_none());
 }
 
 /// A cancelled node is claimed again while its old submission lets go.
 pub fn cancel_vs_claim() {
     let store = store();
-    let Claim::Won(slot) = store.claim(1, &task()) else { panic!("nobody else") };
+    let Claim::Won(slot) = store.claim(1, &task()) else {
+        panic!("nobody else")
+    };
     let s = store.clone();
     let t = spawn(move || match s.claim(1, &task()) {
         Claim::Won(slot) => {
@@ -98,7 +113,11 @@ pub fn cancel_vs_claim() {
         other => panic!("{other:?}"),
     }
     store.release_node(1);
-    assert_eq!(store.nodes(), 0, "a node without references is still in the store");
+    assert_eq!(
+        store.nodes(),
+        0,
+        "a node without references is still in the store"
+    );
 }
 
 fn payload(alive: Alive) -> Payload<Toy> {
@@ -118,7 +137,11 @@ pub fn cancel_vs_fill() {
     let canceller = spawn(move || drop(t.output_gone()));
     task.fill(payload(alive));
     canceller.join().unwrap();
-    assert_eq!(count.load(SeqCst), 0, "the work of a cancelled fragment is still there");
+    assert_eq!(
+        count.load(SeqCst),
+        0,
+        "the work of a cancelled fragment is still there"
+    );
     assert!(matches!(task.take_if_ready(), Taken::Withdrawn));
 }
 
@@ -130,7 +153,10 @@ pub fn cancel_vs_take() {
     let t = task.clone();
     let canceller = spawn(move || t.output_gone().is_some());
     let taken = matches!(task.take_if_ready(), Taken::Ready(_));
-    assert!(taken != canceller.join().unwrap(), "the work was taken twice, or by nobody");
+    assert!(
+        taken != canceller.join().unwrap(),
+        "the work was taken twice, or by nobody"
+    );
     assert_eq!(count.load(SeqCst), 0);
     saw(if taken { "owner" } else { "canceller" });
 }
@@ -140,7 +166,9 @@ pub fn cancel_vs_take() {
 pub fn cut_vs_forget() {
     let store = store();
     let origin = Arc::new(Origin::new(5u32));
-    let Claim::Won(slot) = store.claim(1, &task()) else { panic!("nobody else") };
+    let Claim::Won(slot) = store.claim(1, &task()) else {
+        panic!("nobody else")
+    };
     let (s, o) = (store.clone(), origin.clone());
     let other = spawn(move || {
         let cancel = slot.cancel();
@@ -181,7 +209,9 @@ pub fn home_vs_leave() {
         count.fetch_add(1, SeqCst);
     }))));
     let freed = Arc::new(Mutex::new(0));
-    let Claim::Won(slot) = store.claim(1, &task()) else { panic!("nobody else") };
+    let Claim::Won(slot) = store.claim(1, &task()) else {
+        panic!("nobody else")
+    };
     Slot::begin(&slot).expect("pending").finish(Ok(7));
     drop(store.release(&slot, true));
     drop(slot);
@@ -193,9 +223,20 @@ pub fn home_vs_leave() {
     });
     store.release_node(1);
     owner.join().unwrap();
-    assert!(store.take_doomed().is_empty(), "a result was left on its way home");
+    assert!(
+        store.take_doomed().is_empty(),
+        "a result was left on its way home"
+    );
     let home = *freed.lock();
-    assert_eq!(home, calls.load(SeqCst), "sent home without a call, or called for nothing");
-    saw(if home == 1 { "freed at home" } else { "freed here" });
+    assert_eq!(
+        home,
+        calls.load(SeqCst),
+        "sent home without a call, or called for nothing"
+    );
+    saw(if home == 1 {
+        "freed at home"
+    } else {
+        "freed here"
+    });
     assert_eq!(store.nodes(), 0);
 }

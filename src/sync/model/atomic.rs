@@ -27,7 +27,10 @@ macro_rules! atomic {
         impl $name {
             pub fn new(value: $int) -> Self {
                 let shadow = shadowed().then(|| loom::sync::atomic::AtomicUsize::new(0));
-                Self { word: loom::sync::atomic::$name::new(value), shadow }
+                Self {
+                    word: loom::sync::atomic::$name::new(value),
+                    shadow,
+                }
             }
             fn word(&self) -> &loom::sync::atomic::$name {
                 if let Some(shadow) = &self.shadow {

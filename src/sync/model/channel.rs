@@ -55,7 +55,10 @@ pub fn bounded<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
     let state = State {
         queue: VecDeque::new(),
         free: (0..tokens).collect(),
-        past: vec![Look { full: false, empty: true }],
+        past: vec![Look {
+            full: false,
+            empty: true,
+        }],
         capacity,
         senders: 1,
         receiver: true,

@@ -41,7 +41,11 @@ impl<K: Eq + Hash + Copy, V> Map<K, V> {
     /// Removes the entry of `key` if `f` says so, as one step.
     pub fn remove_if(&self, key: K, f: impl FnOnce(&V) -> bool) -> Option<V> {
         let mut shard = self.shard(key).lock();
-        if f(shard.get(&key)?) { shard.remove(&key) } else { None }
+        if f(shard.get(&key)?) {
+            shard.remove(&key)
+        } else {
+            None
+        }
     }
 }
 
