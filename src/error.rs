@@ -229,6 +229,16 @@ pub enum ParamsError {
         /// The name.
         name: String,
     },
+    /// A replacement of the whole set lacks this name.
+    Missing {
+        /// The name.
+        name: String,
+    },
+    /// A name is given twice.
+    Repeated {
+        /// The name.
+        name: String,
+    },
     /// A replacement has another shape or dtype than what it replaces.
     Mismatch {
         /// The name.
@@ -462,6 +472,10 @@ impl fmt::Display for ParamsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             ParamsError::Unknown { name } => write!(f, "no parameter is named {name:?}"),
+            ParamsError::Missing { name } => {
+                write!(f, "the replacement lacks parameter {name:?}")
+            }
+            ParamsError::Repeated { name } => write!(f, "parameter {name:?} is given twice"),
             ParamsError::Mismatch {
                 name,
                 expected,

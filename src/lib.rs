@@ -44,6 +44,8 @@ mod habit;
 #[cfg(not(candlewick_core))]
 mod handle;
 #[cfg(not(candlewick_core))]
+mod params;
+#[cfg(not(candlewick_core))]
 mod plan;
 #[cfg(not(candlewick_core))]
 mod request;
@@ -54,6 +56,7 @@ pub use self::{
     executor::{Builder, Executor, Health, Stats},
     graph::{Indexer, IntoIndexers, LazyTensor, ShapeWithOneHole, TensorOrScalar},
     handle::{Cancel, Handle, Outputs, Results},
+    params::{Params, Snapshot},
 };
 #[cfg(not(candlewick_core))]
 pub use candle_core::{D, DType, Device, Shape, Tensor};

@@ -38,7 +38,10 @@ impl Contender for BehindMutex {
     }
 
     fn classify(&self, pixels: &[f32; PIXELS]) -> Result<Answer> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).classify(pixels)
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .classify(pixels)
     }
 }
 

@@ -30,9 +30,18 @@ pub(crate) fn digits() -> Result<Vec<Digit>> {
     let digit = |(index, (pixels, label)): (usize, (Vec<f32>, u8))| {
         let pixels = pixels.try_into();
         let pixels = pixels.map_err(|p: Vec<f32>| format!("an image of {} pixels", p.len()))?;
-        Ok(Digit { pixels, label, held_out: index % 5 == 0 })
+        Ok(Digit {
+            pixels,
+            label,
+            held_out: index % 5 == 0,
+        })
     };
-    images.into_iter().zip(labels).enumerate().map(digit).collect()
+    images
+        .into_iter()
+        .zip(labels)
+        .enumerate()
+        .map(digit)
+        .collect()
 }
 
 /// The two sets of weights, of one network trained from two seeds.
@@ -44,7 +53,10 @@ pub(crate) fn weights() -> Result<(Named, Named)> {
 
 /// The tensor of that name.
 pub(crate) fn named(file: &Named, name: &str) -> Result<Tensor> {
-    Ok(file.get(name).ok_or_else(|| format!("the file has no tensor {name:?}"))?.clone())
+    Ok(file
+        .get(name)
+        .ok_or_else(|| format!("the file has no tensor {name:?}"))?
+        .clone())
 }
 
 fn load(bytes: &[u8]) -> Result<Named> {

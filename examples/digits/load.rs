@@ -28,7 +28,12 @@ pub(crate) struct Tally {
 impl Tally {
     pub(crate) fn new() -> Result<Self> {
         let latency = Histogram::new_with_bounds(1, 60_000_000_000, 3)?;
-        Ok(Self { latency, per_second: Vec::new(), same_bits: 0, off: 0 })
+        Ok(Self {
+            latency,
+            per_second: Vec::new(),
+            same_bits: 0,
+            off: 0,
+        })
     }
 
     pub(crate) fn answers(&self) -> u64 {
@@ -86,7 +91,9 @@ pub(crate) fn on_all_threads<S: Send>(
         }
         // ORDERING: Relaxed; as above.
         stop.store(true, Ordering::Relaxed);
-        let joined = threads.into_iter().map(|t| t.join().map_err(|_| "a thread panicked")?);
+        let joined = threads
+            .into_iter()
+            .map(|t| t.join().map_err(|_| "a thread panicked")?);
         let gathered = joined.collect::<Result<Vec<S>>>()?;
         let took = began.elapsed();
         progress.advance(time);
@@ -106,8 +113,10 @@ pub(crate) fn round(
         let at = at % digits.len();
         let began = Instant::now();
         let answer = contender.classify(&digits[at].pixels)?;
-        tally.latency.saturating_record(began.elapsed().as_nanos() as u64);
-        tally.same_bits += u64::from(answer == expected[at]);
+        tally
+            .latency
+            .saturating_record(began.elapsed().as_nanos() as u64);
+        tally.same_bits += u64::from(answer.map(f32::to_bits) == expected[at].map(f32::to_bits));
         tally.off += u64::from(!is_near(&answer, &expected[at]));
         Ok(())
     })?;
@@ -115,7 +124,8 @@ pub(crate) fn round(
     for tally in &tallies {
         sum.add(tally)?;
     }
-    sum.per_second.push(sum.answers() as f64 / took.as_secs_f64());
+    sum.per_second
+        .push(sum.answers() as f64 / took.as_secs_f64());
     Ok(sum)
 }
 
@@ -137,8 +147,12 @@ pub(crate) fn accuracy(contender: &dyn Contender, digits: &[Digit]) -> Result<(u
     };
     let right = thread::scope(|scope| {
         let count = &count;
-        let threads: Vec<_> = (0..THREADS).map(|t| scope.spawn(move || count(t))).collect();
-        let counts = threads.into_iter().map(|t| t.join().map_err(|_| "a thread panicked")?);
+        let threads: Vec<_> = (0..THREADS)
+            .map(|t| scope.spawn(move || count(t)))
+            .collect();
+        let counts = threads
+            .into_iter()
+            .map(|t| t.join().map_err(|_| "a thread panicked")?);
         counts.sum::<Result<usize>>()
     })?;
     Ok((right, held_out.len()))

@@ -70,7 +70,7 @@ fn run() -> Result<()> {
 
     let served = Candlewick {
         executor: candlewick::Executor::new(&candlewick::Device::Cpu)?,
-        params: candlewick::Params::from_map(first),
+        params: candlewick::Params::from_map(first)?,
     };
     let mutex = BehindMutex(Mutex::new(eager.clone()));
     let each = EachThread(eager);
@@ -86,11 +86,17 @@ fn run() -> Result<()> {
 
     report::contenders(&tallies);
     println!();
-    println!("held-out images right: {right} of {of} ({})", percent(right as u64, of as u64));
+    println!(
+        "held-out images right: {right} of {of} ({})",
+        percent(right as u64, of as u64)
+    );
     report::swap(&swap);
     check(right, (&digits, &expected), &tallies, &swap)?;
     close(&served)?;
-    println!("all as it should be, in {:.1} s", began.elapsed().as_secs_f64());
+    println!(
+        "all as it should be, in {:.1} s",
+        began.elapsed().as_secs_f64()
+    );
     Ok(())
 }
 
@@ -126,9 +132,14 @@ fn check(
     tallies: &[(&'static str, Tally)],
     swap: &swap::Swap,
 ) -> Result<()> {
-    let held_out = digits.iter().zip(expected).filter(|(digit, _)| digit.held_out);
+    let held_out = digits
+        .iter()
+        .zip(expected)
+        .filter(|(digit, _)| digit.held_out);
     let of = held_out.clone().count();
-    let eager = held_out.filter(|(digit, answer)| model::best(answer) == digit.label).count();
+    let eager = held_out
+        .filter(|(digit, answer)| model::best(answer) == digit.label)
+        .count();
     if right != eager {
         return Err(format!("{right} held-out images right, and {eager} on eager Candle").into());
     }
@@ -157,10 +168,12 @@ fn check(
 
 /// Shuts the executor down; nothing may be left in it.
 fn close(served: &Candlewick) -> Result<()> {
-    served.executor.shutdown_blocking(Some(Duration::from_secs(5)))?;
+    served
+        .executor
+        .shutdown_blocking(Some(Duration::from_secs(5)))?;
     let stats = served.executor.stats();
     println!(
-        "fragments run: {}, of which {} times by the thread that waited; left: {} nodes, {} bytes",
+        "fragments run: {}; the queue was lent to a waiting thread {} times; left: {} nodes, {} bytes",
         stats.fragments_run, stats.lent, stats.live_nodes, stats.live_bytes
     );
     if (stats.live_nodes, stats.live_bytes) != (0, 0) || stats.fragments_failed != 0 {

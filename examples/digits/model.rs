@@ -41,22 +41,31 @@ impl Eager {
 
     /// The answer to every image.
     pub(crate) fn classify_all(&self, digits: &[Digit]) -> Result<Vec<Answer>> {
-        digits.iter().map(|digit| self.classify(&digit.pixels)).collect()
+        digits
+            .iter()
+            .map(|digit| self.classify(&digit.pixels))
+            .collect()
     }
 }
 
 /// The network as a lazy graph over one version of the weights: the same text.
 pub(crate) fn lazy(weights: &Snapshot, pixels: &[f32; PIXELS]) -> candlewick::Result<LazyTensor> {
     let x = LazyTensor::from_slice(pixels, (1, PIXELS), &Device::Cpu)?;
-    let hidden = x.matmul(&weights.get("w1")?)?.broadcast_add(&weights.get("b1")?)?.gelu()?;
-    let logits = hidden.matmul(&weights.get("w2")?)?.broadcast_add(&weights.get("b2")?)?;
+    let hidden = x
+        .matmul(&weights.get("w1")?)?
+        .broadcast_add(&weights.get("b1")?)?
+        .gelu()?;
+    let logits = hidden
+        .matmul(&weights.get("w2")?)?
+        .broadcast_add(&weights.get("b2")?)?;
     logits.log_softmax(D::Minus1)
 }
 
 /// Reads the ten numbers out of a `[1, 10]` tensor.
 pub(crate) fn answer(out: &Tensor) -> Result<Answer> {
     let row = out.squeeze(0)?.to_vec1::<f32>()?;
-    row.try_into().map_err(|row: Vec<f32>| format!("an answer of {} numbers", row.len()).into())
+    row.try_into()
+        .map_err(|row: Vec<f32>| format!("an answer of {} numbers", row.len()).into())
 }
 
 /// The digit that an answer finds most likely.

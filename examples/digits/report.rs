@@ -1,8 +1,8 @@
 //! What the example shows: a bar while it works, a table when it is done.
 
+use crate::Result;
 use crate::load::{THREADS, Tally};
 use crate::swap::Swap;
-use crate::Result;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::cell::Cell;
 use std::time::Duration;
@@ -20,7 +20,10 @@ impl Progress {
         let bar = ProgressBar::new(total.as_millis() as u64);
         let style = "{elapsed:>4} [{bar:30}] {percent:>3} %  {prefix}{msg}";
         bar.set_style(ProgressStyle::with_template(style)?.progress_chars("=> "));
-        Ok(Self { bar, over: Cell::default() })
+        Ok(Self {
+            bar,
+            over: Cell::default(),
+        })
     }
 
     pub(crate) fn phase(&self, name: &str) {
@@ -33,7 +36,8 @@ impl Progress {
 
     /// So far in this phase.
     pub(crate) fn at(&self, elapsed: Duration, done: u64) {
-        self.bar.set_position((self.over.get() + elapsed).as_millis() as u64);
+        self.bar
+            .set_position((self.over.get() + elapsed).as_millis() as u64);
         self.bar.set_message(format!(": {done} digits"));
     }
 
@@ -54,25 +58,40 @@ pub(crate) fn contenders(tallies: &[(&'static str, Tally)]) {
     println!("{THREADS} threads, one digit at a time:");
     println!();
     println!(
-        "{:<18} {:>10} {:>17} {:>9} {:>9} {:>9} {:>13} {:>9}",
-        "", "digits/s", "(of the rounds)", "p50 µs", "p99 µs", "max ms", "same bits", "off"
+        "{:<18} {:>9} {:>16} {:>8} {:>8} {:>9} {:>7} {:>10} {:>4}",
+        "",
+        "digits/s",
+        "(least..most)",
+        "p50 µs",
+        "p99 µs",
+        "p99.9 µs",
+        "max ms",
+        "same bits",
+        "off"
     );
     for (name, tally) in tallies {
         let mut rounds = tally.per_second.clone();
         rounds.sort_by(f64::total_cmp);
-        let [least, .., most] = rounds[..] else { continue };
+        let at = |place: usize| rounds.get(place).copied().unwrap_or(f64::NAN);
         let micros = |q| tally.latency.value_at_quantile(q) as f64 / 1e3;
         println!(
-            "{name:<18} {:>10.0} {:>17} {:>9.1} {:>9.1} {:>9.1} {:>13} {:>9}",
-            rounds[rounds.len() / 2],
-            format!("{least:.0}..{most:.0}"),
+            "{name:<18} {:>9.0} {:>16} {:>8.1} {:>8.1} {:>9.1} {:>7.1} {:>10} {:>4}",
+            at(rounds.len() / 2),
+            format!("{:.0}..{:.0}", at(0), at(rounds.len().saturating_sub(1))),
             micros(0.5),
             micros(0.99),
+            micros(0.999),
             tally.latency.max() as f64 / 1e6,
             percent(tally.same_bits, tally.answers()),
             tally.off,
         );
     }
+    println!();
+    println!("Latency is from the pixels to the ten numbers. With more threads than cores, eager");
+    println!(
+        "Candle answers at once whoever has a core and the mutex, and the rest of its time is"
+    );
+    println!("in the few requests that are switched out: see the maximum.");
 }
 
 /// What the replacement of the weights did to the requests.

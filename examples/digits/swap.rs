@@ -95,7 +95,11 @@ pub(crate) fn under_load(
             Err(error) => swap.fail(&*error),
         }
         swap.across += u64::from(version == first && seen() != 0);
-        *if version == first { &mut swap.old } else { &mut swap.new } += 1;
+        *if version == first {
+            &mut swap.old
+        } else {
+            &mut swap.new
+        } += 1;
         Ok(())
     };
     thread::scope(|scope| {
@@ -103,7 +107,9 @@ pub(crate) fn under_load(
         let (swaps, _) = on_all_threads(time, progress, || Ok(Swap::default()), work)?;
         let mut sum = Swap::default();
         swaps.into_iter().for_each(|swap| sum.add(swap));
-        sum.took = replacing.join().map_err(|_| "the replacing thread panicked")??;
+        sum.took = replacing
+            .join()
+            .map_err(|_| "the replacing thread panicked")??;
         Ok(sum)
     })
 }

@@ -81,10 +81,14 @@ scenarios! {
     admission::baton, Some(2), false, ["granted, gave up", "gave up first"];
     admission::no_overtaking, None, false, [];
     admission::close_vs_line, Some(2), false, ["went in", "refused"];
+    admission::drained_vs_line, Some(2), false, ["went in", "refused"];
     admission::last_permit_vs_close, None, false, ["told", "seen"];
     admission::permit_means_room, None, true, ["sent", "full"];
+    admission::passed_on_means_room, Some(2), true, [];
+    admission::lined_up_means_room, Some(3), true, [];
     turn::post_vs_rest, Some(2), true, [];
-    turn::borrow_vs_owner, Some(2), true, ["borrowed"];
+    turn::borrow_vs_owner, Some(3), false, [];
+    turn::call_vs_rest, Some(3), false, [];
     turn::two_borrowers, None, false, ["mine", "the other's"];
     executor::submit_await_close, Some(2), false, [];
     executor::submit_vs_close, Some(2), false, ["ran", "refused"];
@@ -109,7 +113,8 @@ scenarios! {
     lending::two_lenders, Some(1), false, [];
     lending::deferred_vs_waiter, Some(2), false, [];
     lending::deferred_vs_dependent, Some(2), false, [];
-    lending::deferred_then_dropped, Some(1), false, [];
+    lending::deferred_then_dropped, Some(2), false, [];
+    lending::lend_after_owner, Some(2), false, ["lent"];
     lending::lend_vs_close, Some(2), false, ["ran", "refused"];
     lending::lend_vs_abort, Some(2), false, ["ran", "closed", "refused"];
     lending::lent_panics, Some(1), false, [];

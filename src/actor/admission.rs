@@ -16,7 +16,7 @@
 //! | 22..64 | bytes that still fit |
 
 use crate::store::waiters::wake_one;
-use crate::sync::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use crate::sync::Ordering::{Acquire, Relaxed, Release};
 use crate::sync::{AtomicU64, Mutex};
 use std::collections::VecDeque;
 use std::task::{Context, Poll, Waker};
@@ -242,8 +242,8 @@ impl Admission {
 
     /// Refuses everybody from now on, those in line too. `false` if it was closed already.
     pub fn close(&self) -> bool {
-        // ORDERING: AcqRel: whoever is refused, or finds it closed, sees what the closer did.
-        let old = self.word.fetch_or(CLOSED, AcqRel);
+        // ORDERING: Relaxed; no data travels with it, and the owner is called after it.
+        let old = self.word.fetch_or(CLOSED, Relaxed);
         let refused = std::mem::take(&mut self.line.lock().waiting);
         refused.into_iter().for_each(|w| wake_one(w.waker));
         old & CLOSED == 0
@@ -251,8 +251,8 @@ impl Admission {
 
     /// Whether it is closed.
     pub fn is_closed(&self) -> bool {
-        // ORDERING: Acquire, with `close`.
-        self.word.load(Acquire) & CLOSED != 0
+        // ORDERING: Relaxed; no data travels with it.
+        self.word.load(Relaxed) & CLOSED != 0
     }
 
     /// Fragments that have a permit: the length of the queue.
@@ -270,8 +270,9 @@ impl Admission {
 
     /// Closed, and every permit is back: nothing will be queued any more.
     pub fn is_drained(&self) -> bool {
-        // ORDERING: Acquire, with the Release of `give`.
-        let w = self.word.load(Acquire);
+        // ORDERING: Relaxed; whoever gives the last permit back after closing calls the owner, and
+        // the call makes it visible.
+        let w = self.word.load(Relaxed);
         w & CLOSED != 0 && (w % BYTE) / FRAGMENT == self.fragments
     }
 

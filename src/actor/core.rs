@@ -197,15 +197,12 @@ impl<E: Engine> Core<E> {
         }
         // ORDERING: Relaxed; a statistic.
         self.counters.lent.fetch_add(1, Relaxed);
+        self.turn.start_round();
         let left = self.guarded(|owner| {
-            self.turn.start_round();
             owner.receive(self);
             while !done() && owner.run_batch(self) {}
             owner.has_ready()
         });
-        if self.admission.is_closed() {
-            self.turn.call(); // the owner may be waiting for what we did, to leave
-        }
         self.turn.hand_back(left);
         true
     }
@@ -252,8 +249,8 @@ impl<E: Engine> Core<E> {
         loop {
             self.turn.take();
             loop {
+                self.turn.start_round();
                 self.guarded(|owner| {
-                    self.turn.start_round();
                     owner.receive(self);
                     while owner.run_batch(self) {}
                     owner.recheck();

@@ -19,7 +19,7 @@
 //!    again (see `Core::send` and `Core::nudge`): this is what makes lending cheap.
 
 use super::park::Parker;
-use crate::sync::Ordering::{AcqRel, Acquire, Relaxed};
+use crate::sync::Ordering::{Acquire, Relaxed, Release};
 use crate::sync::{AtomicUsize, thread};
 
 const HELD: usize = 1;
@@ -59,10 +59,9 @@ impl Turn {
     /// is called only if an earlier message lies there already.
     pub fn posted(&self, call: bool) {
         let set = if call { PENDING | CALLED } else { PENDING };
-        // ORDERING: AcqRel. Release, with the Acquire of `try_borrow`, `try_take` and
-        // `start_round`: who clears the flag finds the message. Acquire, with the Release of
-        // earlier senders: see `Core::send` on what the caller looks at next.
-        let old = self.word.fetch_or(set, AcqRel);
+        // ORDERING: Release, with the Acquire of `start_round`: who clears the flag finds the
+        // message.
+        let old = self.word.fetch_or(set, Release);
         if old & (HELD | CALLED) != 0 {
             return; // whoever drives will see it, or the owner is on its way
         }
@@ -75,8 +74,8 @@ impl Turn {
 
     /// Calls the owner, if nobody drives, and lets a driver know that it is to hand over.
     pub fn call(&self) {
-        // ORDERING: AcqRel, as in `posted`: the owner must see why it was called.
-        let old = self.word.fetch_or(CALLED, AcqRel);
+        // ORDERING: Release, with the Acquire of `start_round`: the owner sees why it was called.
+        let old = self.word.fetch_or(CALLED, Release);
         if old & (HELD | CALLED) == 0 {
             self.owner.unpark();
         }
@@ -95,19 +94,20 @@ impl Turn {
     /// Takes the turn for a thread that is not the owner's, if there is something to do and
     /// nobody does it.
     pub fn try_borrow(&self) -> bool {
-        // ORDERING: Acquire, with the Release of `hand_back` and `try_rest`: the owner's state as
-        // the last driver left it; and with that of `posted`. Relaxed on failure: nothing is read.
+        // ORDERING: Relaxed; whoever takes the turn passes `start_round` before anything else.
         self.word
-            .fetch_update(Acquire, Relaxed, |w| {
+            .fetch_update(Relaxed, Relaxed, |w| {
                 (w & (HELD | PENDING) == PENDING).then_some(w | HELD)
             })
             .is_ok()
     }
 
-    /// Before a driver receives: what is queued from here on sets `PENDING` again.
+    /// Before a driver touches the owner's state or receives: what is queued from here on sets
+    /// `PENDING` again.
     pub fn start_round(&self) {
-        // ORDERING: Acquire, with the Release of `posted`: the messages that set the flag are
-        // there to be received.
+        // ORDERING: Acquire, with the Release of `hand_back` and `try_rest`: the owner's state as
+        // the last driver left it; and with that of `posted` and `call`: the messages that set
+        // the flag are there to be received, and the reason for the call is there to be seen.
         self.word.fetch_and(!PENDING, Acquire);
     }
 
@@ -118,9 +118,8 @@ impl Turn {
             let busy = left || w & (PENDING | CALLED) != 0;
             (w & !HELD) | if busy { CALLED } else { 0 }
         };
-        // ORDERING: AcqRel. Release, with the Acquire of `try_borrow` and `try_take`: the owner's
-        // state. Acquire: the next driver sees through us what senders released to us.
-        let old = self.word.fetch_update(AcqRel, Relaxed, |w| Some(next(w)));
+        // ORDERING: Release, with the Acquire of `start_round`: the owner's state.
+        let old = self.word.fetch_update(Release, Relaxed, |w| Some(next(w)));
         let Ok(old) = old else {
             unreachable!("the closure never declines")
         };
@@ -131,9 +130,9 @@ impl Turn {
 
     /// The owner's thread takes the turn if it was called.
     fn try_take(&self) -> bool {
-        // ORDERING: Acquire and Relaxed, as in `try_borrow`.
+        // ORDERING: Relaxed, as in `try_borrow`.
         self.word
-            .fetch_update(Acquire, Relaxed, |w| {
+            .fetch_update(Relaxed, Relaxed, |w| {
                 (w & (HELD | CALLED) == CALLED).then_some(HELD)
             })
             .is_ok()
@@ -160,12 +159,12 @@ impl Turn {
     /// goes on with another round.
     #[must_use]
     pub fn try_rest(&self) -> bool {
-        // ORDERING: Release, with the Acquire of `try_borrow` and `try_take`: the owner's state.
-        // Acquire on failure: as in `start_round`, for what CALLED announces.
-        let rest = self.word.compare_exchange(HELD, 0, AcqRel, Acquire);
+        // ORDERING: Release, with the Acquire of `start_round`: the owner's state. Relaxed on
+        // failure: the next round begins with `start_round`.
+        let rest = self.word.compare_exchange(HELD, 0, Release, Relaxed);
         if rest.is_err() {
-            // ORDERING: Acquire; see `start_round`. The next round looks at all there is.
-            self.word.fetch_and(!CALLED, Acquire);
+            // ORDERING: Relaxed; as above, and the next round looks at all there is.
+            self.word.fetch_and(!CALLED, Relaxed);
         }
         rest.is_ok()
     }

@@ -235,8 +235,8 @@ impl<K: Kind> Slot<K> {
 
     /// Whether it has ended, one way or the other.
     pub fn is_finished(&self) -> bool {
-        // ORDERING: Acquire, with the Release of `finish`: who sees the end may read the result.
-        ended(self.word.load(Acquire))
+        // ORDERING: Relaxed; the result is read through `peek`.
+        ended(self.word.load(Relaxed))
     }
 
     /// What `f` makes of the outcome, if there is one already.
@@ -267,8 +267,8 @@ impl<K: Kind> Slot<K> {
         let unused = waiters.register(waker, key);
         // Look again, by a read-modify-write of the word that `finish` modifies: one of the two
         // comes first. Either this sees the end or that sees the flag.
-        // ORDERING: Acquire, with the Release of `finish`, as in `is_finished`.
-        let word = self.word.fetch_or(WAITERS, Acquire);
+        // ORDERING: Relaxed; it is one word, and the result is read through `peek`.
+        let word = self.word.fetch_or(WAITERS, Relaxed);
         drop(waiters);
         drop(unused);
         if !ended(word) {
@@ -330,7 +330,7 @@ impl<K: Kind> Begun<K> {
         };
         // SAFETY: there is one `Begun` for a slot, and nobody reads before READY or FAILED.
         slot.result.with_mut(|cell| unsafe { *cell = Some(result) });
-        // ORDERING: Release, with the Acquire of `peek`, `is_finished` and `poll`: the result was
+        // ORDERING: Release, with the Acquire of `peek`: the result was
         // written before. An addition, to keep the counts and flags of the same word.
         let old = slot.word.fetch_add(step, Release);
         slot.wake(old);

@@ -129,15 +129,13 @@ pub fn no_overtaking() {
     assert_eq!(poll, Poll::Ready(Ok(())));
 }
 
-/// Closing while somebody waits and a permit comes back: the waiter is let in or refused, and once
-/// everything is seen to be back, nobody is let in any more.
+/// Closing while somebody waits and a permit comes back: the waiter is let in or refused.
 pub fn close_vs_line() {
     let admission = Arc::new(Admission::new(1, 9));
     admission.try_acquire(ONE).unwrap();
     let a = admission.clone();
     let waiter = spawn(move || match acquire(&a) {
         Ok(()) => {
-            assert!(!a.is_drained(), "let in after the owner could leave");
             let _ = a.release(ONE);
             true
         }
@@ -147,20 +145,43 @@ pub fn close_vs_line() {
         }
     });
     let a = admission.clone();
-    let closer = spawn(move || {
-        assert!(a.close());
-        a.is_drained()
-    });
+    let closer = spawn(move || assert!(a.close()));
     let _ = admission.release(ONE);
-    let drained = closer.join().unwrap();
-    let entered = waiter.join().unwrap();
-    saw(match (entered, drained) {
-        (true, true) => "went in before",
-        (true, false) => "went in",
-        (false, _) => "refused",
+    closer.join().unwrap();
+    saw(if waiter.join().unwrap() {
+        "went in"
+    } else {
+        "refused"
     });
     assert!(admission.is_drained(), "a permit is missing");
     assert_eq!(acquire(&admission), Err(Refused::Closed));
+}
+
+/// Once it is closed and every permit is seen to be back, the owner may leave: from then on nobody
+/// in line is let in, although whoever gave the last one back has not served the line yet.
+pub fn drained_vs_line() {
+    let admission = Arc::new(Admission::new(1, 9));
+    admission.try_acquire(ONE).unwrap();
+    let mut place = None;
+    let (poll, _) = line_up(&admission, &mut place);
+    assert!(poll.is_pending());
+    let a = admission.clone();
+    let closer = spawn(move || assert!(a.close()));
+    let a = admission.clone();
+    let giver = spawn(move || {
+        let _ = a.release(ONE);
+    });
+    let drained = admission.is_drained();
+    closer.join().unwrap();
+    giver.join().unwrap();
+    match line_up(&admission, &mut place).0 {
+        Poll::Ready(Ok(())) => {
+            assert!(!drained, "let in after the owner could leave");
+            saw("went in");
+        }
+        Poll::Ready(Err(Refused::Closed)) => saw("refused"),
+        other => panic!("{other:?}"),
+    }
 }
 
 /// A permit that comes back after closing says so: the owner may be waiting for just this one.
@@ -198,4 +219,45 @@ pub fn permit_means_room() {
     assert_eq!(receiver.try_recv(), Ok(1));
     let _ = admission.release(ONE);
     t.join().unwrap();
+}
+
+/// The same for one who is served in line, by somebody else than the giver: a quitter that stood
+/// before it.
+pub fn passed_on_means_room() {
+    let admission = Arc::new(Admission::new(1, 9));
+    let (sender, receiver) = channel::bounded::<u32>(1);
+    admission.try_acquire(ONE).unwrap();
+    sender.try_send(1).unwrap();
+    let mut place = None;
+    assert!(line_up(&admission, &mut place).0.is_pending());
+    let a = admission.clone();
+    let next = spawn(move || {
+        acquire(&a).unwrap();
+        assert!(sender.try_send(2).is_ok(), "a permit, and no room");
+    });
+    let a = admission.clone();
+    let giver = spawn(move || {
+        assert_eq!(receiver.try_recv(), Ok(1));
+        assert!(!a.release(ONE));
+        receiver
+    });
+    assert!(!admission.leave(place.expect("in line")));
+    next.join().unwrap();
+    drop(giver.join().unwrap());
+}
+
+/// The same for one who comes to the line when the permit is back already.
+pub fn lined_up_means_room() {
+    let admission = Arc::new(Admission::new(1, 9));
+    let (sender, receiver) = channel::bounded::<u32>(1);
+    admission.try_acquire(ONE).unwrap();
+    sender.try_send(1).unwrap();
+    let a = admission.clone();
+    let next = spawn(move || {
+        acquire(&a).unwrap();
+        assert!(sender.try_send(2).is_ok(), "a permit, and no room");
+    });
+    assert_eq!(receiver.try_recv(), Ok(1));
+    assert!(!admission.release(ONE));
+    next.join().unwrap();
 }

@@ -4,7 +4,6 @@ use crate::runner::saw;
 use crate::toy::*;
 use candlewick::store::slot::Outcome;
 use candlewick::sync::thread;
-use std::sync::atomic::Ordering::SeqCst;
 
 fn spawn<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> thread::JoinHandle<T> {
     thread::spawn("t".into(), f).expect("a thread")
@@ -121,24 +120,33 @@ pub fn deferred_vs_dependent() {
 /// A thread submits to wait, and then does not: a tensor still refers to the result, so it is
 /// computed all the same.
 pub fn deferred_then_dropped() {
-    let engine = ToyEngine::cpu();
-    let runs = engine.runs();
-    let ex = start(2, engine);
+    let ex = start(2, ToyEngine::cpu());
     let s = submit(&ex, 1, 2, &[], true).unwrap();
     let held = candlewick::store::node_store::NodeStore::acquire(ex.store(), 1).expect("live");
-    let e = ex.clone();
     let t = spawn(move || {
-        let s = submit(&e, 2, 3, &[], true).unwrap();
-        assert_eq!(wait(&s), Outcome::Ready(3));
+        let mut key = None;
+        let wait = std::future::poll_fn(|cx| held.slot().poll(cx, &mut key)); // does not nudge
+        candlewick::actor::park::block_on(wait, None).expect("no deadline");
+        assert_eq!(peek(held.slot()), Some(Outcome::Ready(2)));
     });
     drop(s);
-    let mut key = None;
-    let wait = std::future::poll_fn(|cx| held.slot().poll(cx, &mut key)); // does not nudge
-    candlewick::actor::park::block_on(wait, None).expect("no deadline");
-    assert_eq!(peek(held.slot()), Some(Outcome::Ready(2)));
     t.join().unwrap();
-    assert_eq!(runs.load(SeqCst), 2);
-    drop(held);
+    shutdown(&ex);
+}
+
+/// The owner has driven and rests, then a waiter borrows: it finds the state as the owner left it.
+pub fn lend_after_owner() {
+    let ex = start(2, ToyEngine::cpu());
+    let first = submit(&ex, 1, 2, &[], false).unwrap();
+    assert_eq!(wait_async(&first), Outcome::Ready(2));
+    let second = submit(&ex, 2, 3, &[1], true).unwrap();
+    assert_eq!(wait(&second), Outcome::Ready(5));
+    saw(if ex.counts().lent == 1 {
+        "lent"
+    } else {
+        "owner"
+    });
+    drop((first, second));
     shutdown(&ex);
 }
 

@@ -148,7 +148,10 @@ pub fn cancel_vs_share() {
     let t = spawn(move || s.share());
     let cancel = slot.cancel();
     match (t.join().unwrap(), cancel) {
-        (true, Cancel::Shared) => saw("shared"),
+        (true, Cancel::Shared) => {
+            assert_eq!(peek(&slot), None, "cancelled, although somebody shares it");
+            saw("shared");
+        }
         (false, Cancel::Cancelled) => saw("too late"),
         other => panic!("they disagree: {other:?}"),
     }

@@ -2,7 +2,8 @@
 
 use crate::runner::saw;
 use candlewick::actor::turn::Turn;
-use candlewick::sync::{Arc, UnsafeCell, channel, thread};
+use candlewick::sync::Ordering::Relaxed;
+use candlewick::sync::{Arc, AtomicUsize, UnsafeCell, channel, thread};
 
 fn spawn<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> thread::JoinHandle<T> {
     thread::spawn("t".into(), f).expect("a thread")
@@ -66,27 +67,53 @@ pub fn post_vs_rest() {
     owner.join().unwrap();
 }
 
-/// A borrower and the owner: one at a time, each sees what the other left, and what the borrower
-/// leaves the owner finishes.
+/// A borrower receives a message and leaves it to the owner, in the owner's state.
 pub fn borrow_vs_owner() {
     let (turn, state) = (Arc::new(Turn::new()), State::new());
-    let (sender, receiver) = channel::bounded(2);
     let (t, s) = (turn.clone(), state.clone());
-    let owner = spawn(move || own(&t, &s, &receiver, 2));
-    sender.try_send(0).unwrap();
+    let owner = spawn(move || {
+        let mut left = 0;
+        while left == 0 {
+            t.take();
+            loop {
+                t.start_round();
+                left = s.touch() - 1; // the borrower was there before
+                if t.try_rest() {
+                    break;
+                }
+            }
+        }
+    });
     turn.posted(false);
-    if turn.try_borrow() {
-        saw("borrowed");
-        turn.start_round();
-        state.touch();
-        sender.try_send(1).unwrap();
-        turn.posted(true); // while it is held
-        turn.hand_back(true); // and message 0 is left
-    } else {
-        saw("not to be had");
-        sender.try_send(1).unwrap();
-        turn.posted(true);
-    }
+    assert!(turn.try_borrow(), "nobody else was called");
+    turn.start_round();
+    state.touch();
+    turn.hand_back(true);
+    owner.join().unwrap();
+}
+
+/// Calling the owner while it is about to rest: it sees why.
+pub fn call_vs_rest() {
+    let turn = Arc::new(Turn::new());
+    let reason = Arc::new(AtomicUsize::new(0));
+    turn.posted(true);
+    let (t, r) = (turn.clone(), reason.clone());
+    let owner = spawn(move || {
+        loop {
+            t.take();
+            loop {
+                t.start_round();
+                if r.load(Relaxed) == 1 {
+                    return;
+                }
+                if t.try_rest() {
+                    break;
+                }
+            }
+        }
+    });
+    reason.store(1, Relaxed);
+    turn.call();
     owner.join().unwrap();
 }
 

@@ -1,0 +1,100 @@
+//! The table of faults. Paths are below `src`.
+
+const RACE: &str = "Causality violation";
+const STUCK: &str = "deadlock; threads";
+
+/// One fault: a passage of the core, what to put in its place, and how that is noticed.
+#[derive(Debug)]
+pub struct Fault {
+    pub file: &'static str,
+    pub from: &'static str,
+    pub to: &'static str,
+    pub scenario: &'static str,
+    pub message: &'static str,
+}
+
+macro_rules! faults {
+    ($($file:literal: $from:literal => $to:literal, $scenario:ident, $message:expr;)*) => {
+        pub const FAULTS: &[Fault] = &[$(Fault {
+            file: $file, from: $from, to: $to, scenario: stringify!($scenario), message: $message,
+        }),*];
+    };
+}
+
+#[rustfmt::skip]
+faults! {
+    // the slot: orderings
+    "store/slot.rs": "slot.word.fetch_add(step, Release)" => "slot.word.fetch_add(step, Relaxed)", publish_vs_peek, RACE;
+    "store/slot.rs": "let word = self.word.load(Acquire);" => "let word = self.word.load(Relaxed);", publish_vs_peek, RACE;
+    // the slot: protocol
+    "store/slot.rs": "let word = self.word.fetch_or(WAITERS, Relaxed);" => "self.word.fetch_or(WAITERS, Relaxed); let word = PENDING;", publish_vs_await, STUCK;
+    "store/slot.rs": "let old = slot.word.fetch_add(step, Release);\n        slot.wake(old);" => "slot.word.fetch_add(step, Release);", publish_vs_await, STUCK;
+    "store/slot.rs": "        slot.result.with_mut(|cell| unsafe { *cell = Some(result) });\n" => "        let _ = &result;\n", publish_vs_peek, "published without a result";
+    "store/slot.rs": "PENDING if interest(w) == 0 => w | CANCELLED," => "PENDING | RUNNING if interest(w) == 0 => (w & !PHASE) | CANCELLED,", cancel_vs_run, "FAILED";
+    "store/slot.rs": "PENDING if interest(w) == 0 => w | CANCELLED," => "PENDING => w | CANCELLED,", cancel_vs_share, "they disagree";
+    "store/slot.rs": "            PENDING if interest(old) == 1 => {\n                self.wake(old);" => "            PENDING if interest(old) == 1 => {", cancel_vs_run, STUCK;
+    "store/slot.rs": "(references(w) > 0 && phase(w) != CANCELLED).then_some" => "(phase(w) != CANCELLED).then_some", withdraw_vs_begin, "came back";
+    "store/slot.rs": "(references(w) > 0 && phase(w) != CANCELLED).then_some" => "(references(w) > 0).then_some", cancel_vs_share, "they disagree";
+    "store/slot.rs": "(references(w) > 0 && phase(w) != CANCELLED).then_some" => "(references(w) > 0 && phase(w) == PENDING).then_some", cut_vs_forget, "neither an origin nor a slot";
+    "store/slot.rs": "Some(if references(w) == 0 && phase(w) == PENDING {" => "Some(if references(w) == 0 && phase(w) == CLOSED {", withdraw_vs_begin, "withdrawn, and run all the same";
+    "store/slot.rs": "        if let Ok(old) = old {\n            self.wake(old);\n        }" => "        let _ = old;", close_vs_await, STUCK;
+    "store/slot.rs": "            Self::publish(&slot, Err(K::abandoned()));" => "            drop(slot);", abandoned, STUCK;
+    // waiters and parking
+    "store/waiters.rs": "for waker in self.0.into_iter().flatten() {" => "for waker in self.0.into_iter().flatten().take(1) {", two_waiters, STUCK;
+    "store/waiters.rs": "let _ = catch_unwind(AssertUnwindSafe(|| waker.wake()));" => "waker.wake();", waker_panics, "FAILED";
+    "store/waiters.rs": "return self.list[key.0].replace(waker);" => "return Some(waker);", waker_replaced, STUCK;
+    "store/waiters.rs": "self.list[key.0].take()" => "None", drop_before_publish, "a waker was left behind";
+    "actor/park.rs": "        state.woken = true;\n" => "", publish_vs_await, STUCK;
+    "actor/park.rs": "        if asleep {\n" => "        if !asleep {\n", publish_vs_await, STUCK;
+    // the store and the task
+    "store/node_store.rs": "Some(slot) if slot.share() => (Alter::Keep, Ok(slot.clone()))," => "", claim_race, "computed twice";
+    "store/node_store.rs": "            released = slot.release(false);\n            released != Released::Held" => "            released = slot.release(false);\n            true", release_vs_acquire, "a node that is referred to is in the store";
+    "store/node_store.rs": "        self.removed(entry?, released)" => "        drop((entry?, released)); None", withdraw_submitted, "left == right";
+    "store/node_store.rs": "            (home.call_owner)();" => "", home_vs_leave, "sent home without a call";
+    "store/node_store.rs": "home.doomed.lock().take().unwrap_or_default()" => "Vec::new()", home_vs_leave, "was left on its way home";
+    "store/task.rs": "if self.wanted.load(Relaxed) == 0 {" => "if false {", cancel_vs_fill, "is still there";
+    "store/task.rs": "self.outputs.iter().for_each(|output| output.close());" => "", submit_vs_abort, STUCK;
+    // admission
+    "actor/admission.rs": "            false => w | LINE," => "            false => w,", line_vs_release, STUCK;
+    "actor/admission.rs": "(w & (CLOSED | LINE) == 0 && weight.fits(w)).then(|| w - weight.units())" => "(w & CLOSED == 0 && weight.fits(w)).then(|| w - weight.units())", no_overtaking, "overtaken";
+    "actor/admission.rs": "(w & (CLOSED | LINE) == 0 && weight.fits(w)).then(|| w - weight.units())\n        });" => "(w & LINE == 0 && weight.fits(w)).then(|| w - weight.units())\n        });", unused_permit_vs_close, "FAILED";
+    "actor/admission.rs": "granted.is_some_and(|weight| self.give(weight.units()))" => "granted.is_some_and(|_| false)", baton, STUCK;
+    "actor/admission.rs": "        refused.into_iter().for_each(|w| wake_one(w.waker));\n" => "        drop(refused);\n", close_vs_line, STUCK;
+    "actor/admission.rs": "self.word.fetch_add(units, Release)" => "self.word.fetch_add(units, Relaxed)", permit_means_room, "a permit, and no room";
+    "actor/admission.rs": "        old & CLOSED != 0\n    }" => "        old & CLOSED == u64::MAX\n    }", last_permit_vs_close, "nobody was told";
+    "store/task.rs": "let last = self.wanted.fetch_sub(1, Relaxed) == 1;" => "let last = self.wanted.fetch_sub(1, Relaxed) == 0;", cancel_vs_fill, "is still there";
+    "actor/admission.rs": "(w & CLOSED == 0 && weight.fits(w)).then(|| w - weight.units())\n            });" => "weight.fits(w).then(|| w - weight.units())\n            });", drained_vs_line, "let in after the owner could leave";
+    "actor/admission.rs": "let taken = self.word.fetch_update(Acquire, Relaxed, |w| {\n            (w & (CLOSED" => "let taken = self.word.fetch_update(Relaxed, Relaxed, |w| {\n            (w & (CLOSED", permit_means_room, "a permit, and no room";
+    "actor/admission.rs": "            .fetch_update(Acquire, Relaxed, |w| (w & CLOSED == 0).then(|| take(w)));" => "            .fetch_update(Relaxed, Relaxed, |w| (w & CLOSED == 0).then(|| take(w)));", lined_up_means_room, "a permit, and no room";
+    "actor/admission.rs": "let taken = self.word.fetch_update(Acquire, Relaxed, |w| {\n                (w & CLOSED" => "let taken = self.word.fetch_update(Relaxed, Relaxed, |w| {\n                (w & CLOSED", passed_on_means_room, "a permit, and no room";
+    // the turn
+    "actor/turn.rs": "let old = self.word.fetch_or(set, Release);" => "let old = self.word.fetch_or(set, Relaxed);", post_vs_rest, STUCK;
+    "actor/turn.rs": "let old = self.word.fetch_or(CALLED, Release);" => "let old = self.word.fetch_or(CALLED, Relaxed);", call_vs_rest, STUCK;
+    "actor/turn.rs": "self.word.fetch_and(!PENDING, Acquire);" => "self.word.fetch_and(!PENDING, Relaxed);", borrow_vs_owner, RACE;
+    "actor/turn.rs": "self.word.fetch_update(Release, Relaxed, |w| Some(next(w)))" => "self.word.fetch_update(Relaxed, Relaxed, |w| Some(next(w)))", lend_vs_close, RACE;
+    "actor/turn.rs": "let rest = self.word.compare_exchange(HELD, 0, Release, Relaxed);" => "let rest = self.word.compare_exchange(HELD, 0, Relaxed, Relaxed);", lend_after_owner, RACE;
+    "actor/turn.rs": "let rest = self.word.compare_exchange(HELD, 0, Release, Relaxed);" => "let rest: Result<usize, usize> = Ok(self.word.swap(0, Release));", post_vs_rest, STUCK;
+    "actor/turn.rs": "let busy = left || w & (PENDING | CALLED) != 0;" => "let busy = w & (PENDING | CALLED) != 0 && !left;", borrow_vs_owner, STUCK;
+    "actor/turn.rs": "let busy = left || w & (PENDING | CALLED) != 0;" => "let busy = left;", lend_vs_close, STUCK;
+    "actor/turn.rs": "        if call {\n            self.owner.unpark();" => "        if call {", post_vs_rest, STUCK;
+    "actor/turn.rs": "(w & (HELD | PENDING) == PENDING).then_some(w | HELD)" => "(w & PENDING == PENDING).then_some(w | HELD)", two_borrowers, "FAILED";
+    "actor/turn.rs": "        if next(old) & CALLED != 0 {\n            self.owner.unpark();\n        }" => "", borrow_vs_owner, STUCK;
+    // lending: who calls the owner
+    "actor/core.rs": "            fence(SeqCst);\n            // A fragment" => "            // A fragment", deferred_vs_waiter, STUCK;
+    "actor/core.rs": "            fence(SeqCst);\n            self.turn.call_if_unattended();" => "            self.turn.call_if_unattended();", deferred_vs_waiter, STUCK;
+    "actor/core.rs": "            fence(SeqCst);\n            self.turn.call_if_unattended();" => "            fence(crate::sync::Ordering::AcqRel);\n            self.turn.call_if_unattended();", deferred_vs_waiter, STUCK;
+    "actor/core.rs": "outputs.iter().any(|o| o.has_waiters()) || self.admission.queued() > 1" => "self.admission.queued() > 1", deferred_vs_waiter, STUCK;
+    "actor/core.rs": "outputs.iter().any(|o| o.has_waiters()) || self.admission.queued() > 1" => "outputs.iter().any(|o| o.has_waiters())", deferred_vs_dependent, STUCK;
+    "actor/submission.rs": "            self.core.nudge(); // a tensor may still refer to the result" => "", deferred_then_dropped, STUCK;
+    // claims, the owner's loop, closing
+    "actor/claim.rs": "            self.won.iter().for_each(|(_, slot)| slot.close());\n" => "", dropped_claim, STUCK;
+    "actor/claim.rs": "            self.core.call_owner(); // something may be blocked on them" => "", dropped_claim, STUCK;
+    "actor/core.rs": "                    owner.recheck();\n" => "", dropped_claim, STUCK;
+    "actor/core.rs": "if self.admission.is_drained() && self.guarded(|owner| owner.is_empty()) {" => "if self.admission.is_closed() && self.guarded(|owner| owner.is_empty()) {", submit_vs_close, "a permit is missing";
+    "actor/core.rs": "                self.lose(<E::Kind as Kind>::owner_panicked(panic));" => "                drop(panic);", owner_panics, STUCK;
+    "actor/owner.rs": "            .map_err(<E::Kind as Kind>::panicked)" => "            .map_err(<E::Kind as Kind>::owner_panicked)", engine_panics, "left == right";
+    "actor/owner.rs": "Err(_) if several && self.engine.lost().is_none() => {" => "Err(_) if several && false => {", late_error, "FAILED";
+    "actor/core.rs": "        if self.admission.release(weight) {\n            self.turn.call();" => "        if self.admission.release(weight) {", unused_permit_vs_close, STUCK;
+    "actor/core.rs": "        self.done.set();" => "", submit_await_close, STUCK;
+    "actor/event.rs": "        woken.wake();" => "        drop(woken);", submit_await_close, STUCK;
+}
