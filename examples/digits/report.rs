@@ -91,7 +91,7 @@ pub(crate) fn contenders(tallies: &[(&'static str, Tally)]) {
     println!(
         "Candle answers at once whoever has a core and the mutex, and the rest of its time is"
     );
-    println!("in the few requests that are switched out: see the maximum.");
+    println!("in the few requests that are switched out: see p99.9 and the maximum.");
 }
 
 /// What the replacement of the weights did to the requests.

@@ -75,6 +75,7 @@ scenarios! {
     store::cancel_vs_fill, None, false, [];
     store::cancel_vs_take, None, false, ["owner", "canceller"];
     store::cut_vs_forget, Some(3), false, ["slot", "origin"];
+    store::read_vs_free, Some(3), false, ["read", "too early"];
     store::home_vs_leave, None, false, ["freed at home", "freed here"];
     admission::line_vs_release, None, false, [];
     admission::bytes_vs_release, Some(3), false, ["before the line", "behind the line"];

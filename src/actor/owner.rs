@@ -198,6 +198,8 @@ impl<E: Engine> Owner<E> {
             Err(error) => outputs.iter().map(|_| Err(error.clone())).collect(),
         };
         core.count_run(results.iter().any(Result::is_err));
+        // Before anybody is told: whoever finds the result finds nothing else left of the fragment.
+        discard(payload);
         for (output, result) in outputs.into_iter().zip(results) {
             let Some(output) = output else { continue };
             let id = output.id();
@@ -208,7 +210,6 @@ impl<E: Engine> Owner<E> {
                 }
             }
         }
-        discard(payload);
     }
 }
 

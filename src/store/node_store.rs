@@ -127,7 +127,10 @@ impl<K: Kind> NodeStore<K> {
 
     /// Frees a slot here, or sends it home to the owner.
     fn dispose(&self, slot: Arc<Slot<K>>) {
-        let Some(home) = &self.home else { return };
+        let Some(home) = &self.home else {
+            drop(slot.take_result());
+            return;
+        };
         let mut doomed = home.doomed.lock();
         let here = match &mut *doomed {
             Some(list) => {

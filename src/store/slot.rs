@@ -25,7 +25,7 @@
 use super::task::Task;
 use super::waiters::{Key, Waiters};
 use super::{Kind, NodeId};
-use crate::sync::Ordering::{Acquire, Relaxed, Release};
+use crate::sync::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use crate::sync::{Arc, AtomicU64, Mutex, UnsafeCell};
 use std::task::{Context, Poll};
 
@@ -159,9 +159,10 @@ impl<K: Kind> Slot<K> {
     /// One reference less, and with `interested` one less that wants the result.
     pub fn release(&self, interested: bool) -> Released {
         let less = REFERENCE + if interested { INTEREST } else { 0 };
-        // ORDERING: Relaxed; the slot's memory is freed by its `Arc`, the payload is handed over
-        // by the task's lock.
-        let old = self.word.fetch_update(Relaxed, Relaxed, |w| {
+        // ORDERING: AcqRel, with itself, as in an `Arc`: whoever is last may take the result, and
+        // so must come after everybody else's reading of it; and with the Release of `finish`,
+        // after its writing.
+        let old = self.word.fetch_update(AcqRel, Relaxed, |w| {
             let w = w - less;
             Some(if references(w) == 0 && phase(w) == PENDING {
                 w | CANCELLED
@@ -177,6 +178,19 @@ impl<K: Kind> Slot<K> {
             (0, PENDING) => Released::Withdrawn,
             (0, _) => Released::Last,
         }
+    }
+
+    /// Takes the result out, after [`Slot::release`] has returned [`Released::Last`]: an owner that
+    /// has published it may hold on to the slot for a moment longer, but its memory is to go now.
+    pub fn take_result(&self) -> Option<Result<K::Value, K::Error>> {
+        // ORDERING: Relaxed; `release` has ordered it.
+        let word = self.word.load(Relaxed);
+        if references(word) != 0 || !matches!(phase(word), READY | FAILED) {
+            return None; // still running: what is published then goes with the slot
+        }
+        // SAFETY: nobody refers to the slot and nobody ever will again, so nobody reads; the phase
+        // says that the writing is over. Called once, by whoever removed the entry.
+        self.result.with_mut(|result| unsafe { (*result).take() })
     }
 
     /// PENDING -> CANCELLED if only the caller wants it. Either way the caller wants it no more.

@@ -240,3 +240,32 @@ pub fn home_vs_leave() {
     });
     assert_eq!(store.nodes(), 0);
 }
+
+/// Two hold a result, read it and let go, and the store frees it: after the last reading, and
+/// after the writing.
+pub fn read_vs_free() {
+    let store = store();
+    let Claim::Won(slot) = store.claim(1, &task()) else {
+        panic!("nobody else")
+    };
+    let begun = Slot::begin(&slot).expect("pending");
+    store.release_node(1);
+    let s = store.clone();
+    assert!(slot.share());
+    let reader = {
+        let slot = slot.clone();
+        spawn(move || {
+            saw(if peek(&slot).is_some() {
+                "read"
+            } else {
+                "too early"
+            });
+            drop(s.release(&slot, true));
+        })
+    };
+    let owner = spawn(move || begun.finish(Ok(7)));
+    drop(store.release(&slot, true));
+    reader.join().unwrap();
+    owner.join().unwrap();
+    assert_eq!(store.nodes(), 0);
+}

@@ -54,6 +54,9 @@ faults! {
     "store/node_store.rs": "home.doomed.lock().take().unwrap_or_default()" => "Vec::new()", home_vs_leave, "was left on its way home";
     "store/task.rs": "if self.wanted.load(Relaxed) == 0 {" => "if false {", cancel_vs_fill, "is still there";
     "store/task.rs": "self.outputs.iter().for_each(|output| output.close());" => "", submit_vs_abort, STUCK;
+    "store/slot.rs": "let old = self.word.fetch_update(AcqRel, Relaxed, |w| {" => "let old = self.word.fetch_update(Acquire, Relaxed, |w| {", read_vs_free, RACE;
+    "store/slot.rs": "let old = self.word.fetch_update(AcqRel, Relaxed, |w| {" => "let old = self.word.fetch_update(Release, Relaxed, |w| {", read_vs_free, RACE;
+    "store/slot.rs": "if references(word) != 0 || !matches!(phase(word), READY | FAILED) {" => "if references(word) != 0 {", read_vs_free, RACE;
     // admission
     "actor/admission.rs": "            false => w | LINE," => "            false => w,", line_vs_release, STUCK;
     "actor/admission.rs": "(w & (CLOSED | LINE) == 0 && weight.fits(w)).then(|| w - weight.units())" => "(w & CLOSED == 0 && weight.fits(w)).then(|| w - weight.units())", no_overtaking, "overtaken";
