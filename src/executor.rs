@@ -14,8 +14,10 @@ use crate::sync::Deadline;
 use candle_core::Device;
 use std::fmt;
 use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 /// Runs lazy tensors on one device, for any number of threads and tasks.
@@ -287,13 +289,10 @@ impl Executor {
     /// assert_eq!(y.to_vec1::<f32>()?, [4.0]);
     /// # Ok::<_, Box<dyn std::error::Error>>(()) }).unwrap();
     /// ```
-    pub fn submit_async<O: Outputs>(
-        &self,
-        outputs: O,
-    ) -> impl Future<Output = Result<Handle<O::Results>>> + Send + 'static + use<O> {
+    pub fn submit_async<O: Outputs>(&self, outputs: O) -> SubmitAsync<O::Results> {
         let executor = self.clone();
         let request = Request::cut(&self.0.home, outputs.tensors());
-        async move {
+        let submit = async move {
             let home = &executor.0.home;
             let request = request?;
             if request.is_known() {
@@ -303,7 +302,8 @@ impl Executor {
             let permit = home.core.admit(bytes).await;
             let permit = permit.map_err(|refused| executor.refusal(refused, bytes))?;
             Ok(executor.handle(request.launch(home, permit, false)?))
-        }
+        };
+        SubmitAsync(Box::pin(submit))
     }
 
     fn refusal(&self, refused: Refused, bytes: u64) -> Error {
@@ -405,6 +405,25 @@ impl Executor {
             (None, Some(limit)) => Err(Error::Timeout(limit)),
             _ => Ok(()),
         }
+    }
+}
+
+/// The future of [`Executor::submit_async`]: a handle, once there is room.
+#[must_use = "dropped before it is ready, it submits nothing"]
+pub struct SubmitAsync<R>(Submitting<R>);
+
+type Submitting<R> = Pin<Box<dyn Future<Output = Result<Handle<R>>> + Send>>;
+
+impl<R> Future for SubmitAsync<R> {
+    type Output = Result<Handle<R>>;
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.0.as_mut().poll(cx)
+    }
+}
+
+impl<R> fmt::Debug for SubmitAsync<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SubmitAsync")
     }
 }
 

@@ -115,7 +115,7 @@ mod request;
 #[cfg(not(candlewick_core))]
 pub use self::{
     error::{BuildError, Cause, Error, Failure, Invalid, ParamsError, Reason, Result},
-    executor::{Builder, Executor, Health, Stats},
+    executor::{Builder, Executor, Health, Stats, SubmitAsync},
     graph::{Indexer, IntoIndexers, LazyTensor, ShapeWithOneHole, TensorOrScalar},
     handle::{Cancel, Handle, Outputs, Results},
     params::{Params, Snapshot},

@@ -69,6 +69,7 @@ scenarios! {
     slot::abandoned, None, false, [];
     slot::close_vs_await, None, false, [];
     slot::timed_wait, Some(3), false, ["in time", "timed out"];
+    slot::poll_vs_publish, None, false, ["ready", "pending"];
     store::claim_race, Some(3), false, ["mine", "the other's"];
     store::release_vs_acquire, None, false, ["found", "gone"];
     store::cancel_vs_claim, None, false, ["cancelled", "shared"];
@@ -77,6 +78,7 @@ scenarios! {
     store::cut_vs_forget, Some(3), false, ["slot", "origin"];
     store::read_vs_free, Some(3), false, ["read", "too early"];
     store::home_vs_leave, None, false, ["freed at home", "freed here"];
+    store::withdraw_vs_fill, None, false, [];
     admission::line_vs_release, None, false, [];
     admission::bytes_vs_release, Some(3), false, ["before the line", "behind the line"];
     admission::baton, Some(2), false, ["granted, gave up", "gave up first"];
@@ -87,10 +89,16 @@ scenarios! {
     admission::permit_means_room, None, true, ["sent", "full"];
     admission::passed_on_means_room, Some(2), true, [];
     admission::lined_up_means_room, Some(3), true, [];
+    admission::no_overtaking_in_line, None, false, [];
+    admission::quitter_lets_the_next_go, None, false, [];
     turn::post_vs_rest, Some(2), true, [];
     turn::borrow_vs_owner, Some(3), false, [];
     turn::call_vs_rest, Some(3), false, [];
     turn::two_borrowers, None, false, ["mine", "the other's"];
+    turn::call_behind_deferred, Some(3), true, [];
+    turn::two_deferred, Some(2), true, [];
+    turn::borrow_after_borrow, None, false, ["both", "mine", "the other's"];
+    turn::post_vs_hand_back, Some(2), false, ["lent", "the owner was first"];
     executor::submit_await_close, Some(2), false, [];
     executor::submit_vs_close, Some(2), false, ["ran", "refused"];
     executor::submit_vs_abort, Some(2), false, ["ran", "closed", "refused"];
@@ -100,7 +108,7 @@ scenarios! {
     executor::dropped_admission, Some(2), false, ["went in", "refused", "dropped while pending"];
     executor::same_node, Some(1), false, [];
     executor::dependency_order, Some(1), false, [];
-    executor::dropped_claim, Some(1), false, [];
+    executor::dropped_claim, Some(2), false, [];
     executor::cancel_vs_dependent, Some(1), false, ["shared", "finished"];
     executor::withdraw_submitted, Some(2), false, ["ran", "withdrawn"];
     executor::engine_panics, Some(1), false, [];
@@ -108,7 +116,9 @@ scenarios! {
     executor::late_error, Some(1), false, ["one failed"];
     executor::failure_spreads, Some(1), false, [];
     executor::release_vs_close, Some(2), false, [];
+    executor::parts_apart, Some(1), false, [];
     executor::two_closers, Some(2), false, ["ran", "closed"];
+    executor::two_withdraw, Some(2), false, ["mine last", "other last"];
     lending::wait_lends, Some(2), false, [];
     lending::lend_vs_owner, Some(2), false, ["lent", "owner"];
     lending::two_lenders, Some(1), false, [];
@@ -120,4 +130,5 @@ scenarios! {
     lending::lend_vs_abort, Some(2), false, ["ran", "closed", "refused"];
     lending::lent_panics, Some(1), false, [];
     lending::lent_owner_panics, Some(1), false, ["before", "lost"];
+    lending::round_vs_deferred, Some(2), false, ["lent", "owner"];
 }

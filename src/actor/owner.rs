@@ -86,6 +86,10 @@ impl<E: Engine> Owner<E> {
             match task.take_if_ready() {
                 Taken::Ready(payload) => batch.extend(self.begin(&task, payload, core)),
                 Taken::Blocked(input) => self.blocked.entry(input).or_default().push(task),
+                Taken::Parts(parts) => {
+                    self.unpack(parts);
+                    self.ready.push_front(task);
+                }
                 Taken::Withdrawn => core.withdrawn(&task),
             }
         }
@@ -102,7 +106,7 @@ impl<E: Engine> Owner<E> {
             return false;
         };
         if let Some(mut payload) = task.take() {
-            self.unpack(&mut payload);
+            self.unpack(std::mem::take(&mut payload.rest));
             if let Fate::Lost(error) = fate {
                 for output in payload.begin().into_iter().flatten() {
                     output.finish(Err(error.clone()));
@@ -118,10 +122,9 @@ impl<E: Engine> Owner<E> {
     fn begin(
         &mut self,
         task: &Task<E::Kind>,
-        mut payload: Payload<E::Kind>,
+        payload: Payload<E::Kind>,
         core: &Core<E>,
     ) -> Option<Running<E::Kind>> {
-        self.unpack(&mut payload);
         let outputs = payload.begin();
         // each may have been cancelled since we took it
         if outputs.iter().all(Option::is_none) {
@@ -134,8 +137,8 @@ impl<E: Engine> Owner<E> {
     }
 
     /// Makes the further parts of a message fragments of their own, next in line.
-    fn unpack(&mut self, payload: &mut Payload<E::Kind>) {
-        for part in std::mem::take(&mut payload.rest).into_iter().rev() {
+    fn unpack(&mut self, parts: Vec<Payload<E::Kind>>) {
+        for part in parts.into_iter().rev() {
             self.ready.push_front(Arc::new(Task::part(part)));
         }
     }

@@ -37,6 +37,8 @@ pub struct Payload<K: Kind> {
 pub enum Taken<K: Kind> {
     /// Its payload: every input has ended.
     Ready(Payload<K>),
+    /// The further parts of its message, to be queued beside it: none may wait for another.
+    Parts(Vec<Payload<K>>),
     /// Nothing yet: this input has not ended.
     Blocked(NodeId),
     /// Nothing any more: every output was cancelled.
@@ -98,9 +100,12 @@ impl<K: Kind> Task<K> {
     /// Takes the payload out if it can run.
     pub fn take_if_ready(&self) -> Taken<K> {
         let mut cell = self.payload.lock();
-        let Some(payload) = &*cell else {
+        let Some(payload) = &mut *cell else {
             return Taken::Withdrawn;
         };
+        if !payload.rest.is_empty() {
+            return Taken::Parts(std::mem::take(&mut payload.rest));
+        }
         match payload.inputs.iter().find(|i| !i.slot().is_finished()) {
             Some(input) => Taken::Blocked(input.slot().id()),
             None => cell.take().map_or(Taken::Withdrawn, Taken::Ready),

@@ -261,3 +261,40 @@ pub fn lined_up_means_room() {
     assert!(!admission.release(ONE));
     next.join().unwrap();
 }
+
+/// Whoever comes to the line does not overtake its first either, who may need more room than
+/// there is.
+pub fn no_overtaking_in_line() {
+    let admission = Arc::new(Admission::new(3, 4));
+    admission.try_acquire(Weight(2)).unwrap();
+    let (mut large, mut small) = (None, None);
+    let look = Context::from_waker(Waker::noop());
+    let mut ask = || admission.poll_acquire(Weight(4), &mut large, &look);
+    assert!(ask().is_pending());
+    let a = admission.clone();
+    let giver = spawn(move || assert!(!a.release(Weight(2))));
+    assert!(line_up(&admission, &mut small).0.is_pending(), "overtaken");
+    giver.join().unwrap();
+    assert_eq!(ask(), Poll::Ready(Ok(())));
+    assert!(!admission.release(Weight(4)));
+    assert_eq!(line_up(&admission, &mut small).0, Poll::Ready(Ok(())));
+}
+
+/// One who needs much room gives up: whoever stands behind and needs less may go.
+pub fn quitter_lets_the_next_go() {
+    let admission = Arc::new(Admission::new(3, 4));
+    admission.try_acquire(Weight(2)).unwrap();
+    let mut place = None;
+    let waker = Waker::noop();
+    let poll = admission.poll_acquire(Weight(4), &mut place, &Context::from_waker(waker));
+    assert!(poll.is_pending());
+    let a = admission.clone();
+    let next = spawn(move || {
+        acquire(&a).unwrap();
+        assert!(!a.release(ONE));
+    });
+    assert!(!admission.leave(place.expect("in line")));
+    next.join().unwrap();
+    assert_eq!(admission.queued(), 1);
+    admission.try_acquire(ONE).expect("the line is over");
+}

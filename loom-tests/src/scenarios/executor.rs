@@ -203,15 +203,11 @@ pub fn dropped_claim() {
     let claimed = ex.claim(permit, &[1]);
     let outputs = claimed.slots().iter().cloned().collect();
     let first = Submission::new(ex.clone(), outputs);
-    let e = ex.clone();
-    let t = spawn(move || {
-        let s = submit(&e, 2, 10, &[1], false).unwrap();
-        assert_eq!(wait_async(&s), Outcome::Failed(ToyError::Failed));
-    });
+    let second = submit(&ex, 2, 10, &[1], false).unwrap();
     drop(claimed);
-    t.join().unwrap();
+    assert_eq!(wait_async(&second), Outcome::Failed(ToyError::Failed));
     assert_eq!(wait_async(&first), Outcome::Closed);
-    drop(first);
+    drop((first, second));
     shutdown(&ex);
     nothing_left(&ex, [1, 2]);
 }
@@ -361,4 +357,104 @@ pub fn two_closers() {
         Outcome::Closed => saw("closed"),
         other => panic!("{other:?}"),
     }
+}
+
+/// Two submissions of one node are withdrawn, one of them twice, before its work has arrived: the
+/// last one cancels it, and nobody runs it.
+pub fn two_withdraw() {
+    let engine = ToyEngine::gpu();
+    let runs = engine.runs();
+    let ex = start(2, engine);
+    let permit = ex.try_admit(0).ok().expect("room");
+    let claimed = ex.claim(permit, &[1]);
+    let outputs = claimed.slots().iter().cloned().collect();
+    let first = Submission::new(ex.clone(), outputs);
+    let second = submit(&ex, 1, 2, &[], false).unwrap(); // finds the claim
+    let t = spawn(move || {
+        let cancel = first.cancel();
+        assert_ne!(first.cancel(), Cancel::Cancelled, "withdrawn twice");
+        drop(first);
+        cancel
+    });
+    let mine = second.cancel();
+    let mut both = [mine, t.join().unwrap()];
+    both.sort_by_key(|c| *c == Cancel::Cancelled);
+    assert_eq!(both, [Cancel::Shared, Cancel::Cancelled]);
+    assert_eq!(end(&second), Outcome::Cancelled);
+    let (alive, count) = Alive::counted();
+    claimed.send(
+        |outputs| Payload {
+            work: Work { add: 1, alive },
+            inputs: SmallVec::new(),
+            outputs,
+            rest: Vec::new(),
+        },
+        false,
+    );
+    assert_eq!(
+        count.load(SeqCst),
+        0,
+        "the work of a cancelled fragment is still there"
+    );
+    drop(second);
+    shutdown(&ex);
+    assert_eq!(runs.load(SeqCst), 0);
+    nothing_left(&ex, [1]);
+    saw(if mine == Cancel::Cancelled {
+        "mine last"
+    } else {
+        "other last"
+    });
+}
+
+/// Parts of one message, of which one waits for another fragment and that one for another part:
+/// no part waits behind another.
+pub fn parts_apart() {
+    let (q, s, r) = (1, 2, 3);
+    let ex = start(2, ToyEngine::gpu());
+    let permit = ex.try_admit(0).ok().expect("room");
+    let claimed = ex.claim(permit, &[q, r]);
+    let mine = Submission::new(ex.clone(), claimed.slots().iter().cloned().collect());
+    let e = ex.clone();
+    let t = spawn(move || {
+        let s = submit(&e, s, 10, &[q], false).unwrap();
+        assert_eq!(wait_async(&s), Outcome::Ready(11));
+    });
+    let other = loop {
+        // the other's claim, which is all that `r` needs
+        match candlewick::store::node_store::NodeStore::acquire(ex.store(), s) {
+            Some(held) => break held,
+            None => thread::yield_now(),
+        }
+    };
+    let mut other = Some(other);
+    let sent = claimed.send_apart(
+        |place, slot| {
+            let (add, input) = if place == 0 {
+                (1, None)
+            } else {
+                (100, other.take())
+            };
+            let work = Work {
+                add,
+                alive: Alive::default(),
+            };
+            let (inputs, outputs) = (input.into_iter().collect(), SmallVec::from_iter([slot]));
+            Ok::<_, ()>(Payload {
+                work,
+                inputs,
+                outputs,
+                rest: Vec::new(),
+            })
+        },
+        false,
+    );
+    assert_eq!(sent, Ok(()));
+    let mut wait = candlewick::actor::submission::Wait::default();
+    block_on(std::future::poll_fn(|cx| mine.poll(cx, &mut wait)), None).expect("no deadline");
+    assert_eq!(peek(&mine.outputs()[1]), Some(Outcome::Ready(111)));
+    t.join().unwrap();
+    drop(mine);
+    shutdown(&ex);
+    nothing_left(&ex, [q, s, r]);
 }

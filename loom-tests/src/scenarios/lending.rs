@@ -216,3 +216,19 @@ pub fn lent_owner_panics() {
     joined(&ex);
     assert_eq!(ex.lost(), Some(ToyError::OwnerLost));
 }
+
+/// A message for which the owner is not called comes while the owner ends a round: either the
+/// owner runs it, or its flag is left for the waiter.
+pub fn round_vs_deferred() {
+    let ex = start(1, ToyEngine::cpu());
+    ex.call_owner();
+    let s = submit(&ex, 1, 2, &[], true).unwrap();
+    assert_eq!(wait(&s), Outcome::Ready(2));
+    saw(if ex.counts().lent == 1 {
+        "lent"
+    } else {
+        "owner"
+    });
+    drop(s);
+    shutdown(&ex);
+}

@@ -335,3 +335,31 @@ fn shared() {
     fn is<T: Send + Sync>() {}
     is::<candlewick::store::slot::Slot<Toy>>();
 }
+
+/// A wait that finds the end when it looks again takes its waker with it.
+pub fn poll_vs_publish() {
+    let slot = slot();
+    let s = slot.clone();
+    let t = spawn(move || publish(&s, 7));
+    let (count, waker) = counting();
+    let mut key = None;
+    let poll = slot.poll(&Context::from_waker(&waker), &mut key);
+    drop(waker);
+    if poll.is_ready() {
+        assert_eq!(
+            std::sync::Arc::strong_count(&count),
+            1,
+            "a waker was left behind"
+        );
+        saw("ready");
+    } else {
+        saw("pending");
+    }
+    t.join().unwrap();
+    assert_eq!(
+        std::sync::Arc::strong_count(&count),
+        1,
+        "a waker was left behind"
+    );
+    assert_eq!(count.0.load(SeqCst), usize::from(poll.is_pending()));
+}

@@ -269,3 +269,27 @@ pub fn read_vs_free() {
     owner.join().unwrap();
     assert_eq!(store.nodes(), 0);
 }
+
+/// The last one who wants a result lets go before the owner comes: the work is freed there and
+/// then, not when the owner comes to it.
+pub fn withdraw_vs_fill() {
+    let store = store();
+    let task = task();
+    let Claim::Won(slot) = store.claim(1, &task) else {
+        panic!("nobody else")
+    };
+    let (alive, count) = Alive::counted();
+    let (s, k) = (store.clone(), slot.clone());
+    store.release_node(1);
+    let t = spawn(move || drop(s.release(&k, true)));
+    let mut payload = payload(alive);
+    payload.outputs.push(slot);
+    task.fill(payload);
+    t.join().unwrap();
+    assert_eq!(
+        count.load(SeqCst),
+        0,
+        "the work of a withdrawn fragment is still there"
+    );
+    assert_eq!(store.nodes(), 0);
+}

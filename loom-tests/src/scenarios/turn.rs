@@ -137,3 +137,82 @@ pub fn two_borrowers() {
     assert!(mine != other, "both, or neither: {mine}");
     saw(if mine { "mine" } else { "the other's" });
 }
+
+/// Calling the owner for a message, while an earlier one lies there for which it was not called.
+pub fn call_behind_deferred() {
+    let (turn, state) = (Arc::new(Turn::new()), State::new());
+    let (sender, receiver) = channel::bounded(2);
+    let (t, s) = (turn.clone(), state.clone());
+    let owner = spawn(move || own(&t, &s, &receiver, 2));
+    sender.try_send(0).unwrap();
+    turn.posted(false);
+    sender.try_send(1).unwrap();
+    turn.posted(true);
+    owner.join().unwrap();
+}
+
+/// Two messages for which the owner was not called are one too many.
+pub fn two_deferred() {
+    let (turn, state) = (Arc::new(Turn::new()), State::new());
+    let (sender, receiver) = channel::bounded(2);
+    let (t, s) = (turn.clone(), state.clone());
+    let owner = spawn(move || own(&t, &s, &receiver, 2));
+    let t = turn.clone();
+    let other = sender.clone();
+    let submitter = spawn(move || {
+        other.try_send(0).unwrap();
+        t.posted(false);
+    });
+    sender.try_send(1).unwrap();
+    turn.posted(false);
+    submitter.join().unwrap();
+    owner.join().unwrap();
+}
+
+/// Two who borrow in turns see what the other one left.
+pub fn borrow_after_borrow() {
+    let (turn, state) = (Arc::new(Turn::new()), State::new());
+    let borrow = |turn: &Turn, state: &State| {
+        turn.posted(false);
+        let borrowed = turn.try_borrow();
+        if borrowed {
+            turn.start_round();
+            state.touch();
+            turn.hand_back(false);
+        }
+        borrowed
+    };
+    let (t, s) = (turn.clone(), state.clone());
+    let other = spawn(move || borrow(&t, &s));
+    let mine = borrow(&turn, &state);
+    match (mine, other.join().unwrap()) {
+        (true, true) => saw("both"),
+        (true, false) => saw("mine"),
+        (false, true) => saw("the other's"),
+        (false, false) => panic!("neither"),
+    }
+}
+
+/// A message that comes while the turn is lent, and of which the borrower knows nothing.
+pub fn post_vs_hand_back() {
+    let (turn, state) = (Arc::new(Turn::new()), State::new());
+    let (sender, receiver) = channel::bounded(1);
+    let (t, s) = (turn.clone(), state.clone());
+    let owner = spawn(move || own(&t, &s, &receiver, 1));
+    turn.posted(false);
+    let t = turn.clone();
+    let submitter = spawn(move || {
+        sender.try_send(0).unwrap();
+        t.posted(true);
+    });
+    if turn.try_borrow() {
+        turn.start_round();
+        state.touch();
+        turn.hand_back(false);
+        saw("lent");
+    } else {
+        saw("the owner was first");
+    }
+    submitter.join().unwrap();
+    owner.join().unwrap();
+}

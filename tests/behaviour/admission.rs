@@ -1,0 +1,146 @@
+//! The bounded queue.
+
+use crate::common::*;
+use candlewick::{Device, Error, Executor, LazyTensor};
+use std::future::Future;
+use std::sync::Mutex;
+use std::task::{Context, Poll, Waker};
+
+#[test]
+fn full_is_a_value_with_a_reason_and_nothing_stays_claimed() {
+    within_limit(|| {
+        let (executor, script, busy) = held(2);
+        let graphs: Vec<_> = (0..3).map(|i| tensor(i as f32).exp().unwrap()).collect();
+        let accepted: Vec<_> = graphs[..2]
+            .iter()
+            .map(|g| executor.try_submit(g).unwrap())
+            .collect();
+        let error = executor.try_submit(&graphs[2]).unwrap_err();
+        assert!(
+            matches!(error, Error::QueueFull { capacity: 2, .. }),
+            "{error:?}"
+        );
+        assert!(error.to_string().contains("at most 2 fragments"), "{error}");
+        assert_eq!(executor.stats().queued, 2);
+        assert_eq!(
+            executor.stats().live_nodes,
+            3,
+            "the refused one was claimed"
+        );
+        script.resume();
+        busy.wait().unwrap();
+        accepted.iter().for_each(|h| {
+            h.wait().unwrap();
+        });
+        assert_eq!(
+            value(&executor.submit(&graphs[2]).unwrap().wait().unwrap()),
+            2f32.exp()
+        );
+    });
+}
+
+#[test]
+fn bytes_of_host_data_are_bounded() {
+    within_limit(|| {
+        let script = candlewick::device::Script::new();
+        let builder = Executor::builder(&Device::Cpu)
+            .queue_bytes(4000)
+            .simulated(&script);
+        let executor = builder.build().unwrap();
+        script.hold();
+        let busy = executor.submit(&tensor(0.0).exp().unwrap()).unwrap();
+        script.wait_until_held();
+        let host = |n: usize| {
+            LazyTensor::from_vec(vec![1f32; n], n, &Device::Cpu)
+                .unwrap()
+                .exp()
+                .unwrap()
+        };
+        let first = executor.try_submit(&host(600)).unwrap();
+        assert_eq!(executor.stats().queued_bytes, 2400);
+        assert!(matches!(
+            executor.try_submit(&host(500)),
+            Err(Error::QueueFull { bytes: 2000, .. })
+        ));
+        let error = executor.submit(&host(1001)).unwrap_err();
+        assert!(
+            matches!(
+                error,
+                Error::TooLarge {
+                    bytes: 4004,
+                    capacity_bytes: 4000
+                }
+            ),
+            "{error:?}"
+        );
+        // a tensor that exists does not count
+        let wrapped = LazyTensor::from(
+            candlewick::Tensor::ones(5000, candlewick::DType::F32, &Device::Cpu).unwrap(),
+        );
+        let second = executor.try_submit(&wrapped.exp().unwrap()).unwrap();
+        script.resume();
+        for handle in [&busy, &first, &second] {
+            handle.wait().unwrap();
+        }
+        assert_eq!(executor.stats().queued_bytes, 0);
+    });
+}
+
+/// One line, for tasks and (by the same future) for threads: let in as they came.
+#[test]
+fn first_come_first_served() {
+    within_limit(|| {
+        let (executor, script, busy) = held(1);
+        let queued = executor.submit(&tensor(1.0).exp().unwrap()).unwrap();
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut line: Vec<_> = (0..6)
+            .map(|i| Box::pin(executor.submit_async(&tensor(i as f32).exp().unwrap())))
+            .collect();
+        for submit in &mut line {
+            assert!(submit.as_mut().poll(&mut cx).is_pending());
+        }
+        let threads = std::thread::scope(|scope| {
+            let thread = scope.spawn(|| executor.submit(&tensor(9.0).exp().unwrap())?.wait());
+            script.resume();
+            for i in 0..6 {
+                let mut handle = None;
+                eventually("let in", || {
+                    for later in &mut line[i + 1..] {
+                        assert!(later.as_mut().poll(&mut cx).is_pending(), "overtaken");
+                    }
+                    match line[i].as_mut().poll(&mut cx) {
+                        Poll::Ready(submitted) => handle = Some(submitted.unwrap()),
+                        Poll::Pending => {}
+                    }
+                    handle.is_some()
+                });
+                assert_eq!(value(&handle.unwrap().wait().unwrap()), (i as f32).exp());
+            }
+            thread.join().unwrap()
+        });
+        assert_eq!(value(&threads.unwrap()), 9f32.exp());
+        busy.wait().unwrap();
+        queued.wait().unwrap();
+        assert_eq!(executor.stats().fragments_run, 9);
+    });
+}
+
+#[test]
+fn each_producer_is_served_in_its_order() {
+    within_limit(|| {
+        let executor = cpu();
+        let seen = Mutex::new(Vec::new());
+        let seen: &'static Mutex<Vec<usize>> = Box::leak(Box::new(seen));
+        let handles: Vec<_> = (0..200)
+            .map(|i| {
+                let note = move || seen.lock().unwrap().push(i);
+                let op = Counted::new(Act::Call(std::sync::Arc::new(note)));
+                executor.submit(&op.on(&tensor(0.0))).unwrap()
+            })
+            .collect();
+        handles.iter().for_each(|h| {
+            h.wait().unwrap();
+        });
+        assert_eq!(*seen.lock().unwrap(), (0..200).collect::<Vec<_>>());
+    });
+}

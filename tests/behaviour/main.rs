@@ -1,0 +1,15 @@
+//! What the executor promises, seen from outside. One binary, one module for each promise.
+
+mod admission;
+mod closing;
+mod common;
+mod failure;
+mod futures;
+mod handles;
+mod lending;
+mod nothing_left;
+mod once;
+mod params;
+mod refusals;
+mod stress;
+mod withdrawal;

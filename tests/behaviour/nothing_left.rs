@@ -1,0 +1,92 @@
+//! At rest nothing is left, however large it was.
+
+use crate::common::*;
+
+#[test]
+fn at_rest_there_are_no_nodes_and_no_bytes() {
+    within_limit(|| {
+        let executor = cpu();
+        let mut kept = Vec::new();
+        for i in 0..200 {
+            let x = tensor(i as f32);
+            let y = (&x + 1.0).unwrap();
+            let (a, b) = (
+                executor.submit(&y).unwrap(),
+                executor.submit((&y, &(&y * 2.0).unwrap())).unwrap(),
+            );
+            match i % 4 {
+                0 => {
+                    a.wait().unwrap();
+                }
+                1 => {
+                    b.wait().unwrap();
+                }
+                2 => {
+                    let _ = a.cancel();
+                }
+                _ => kept.push((y, a, b)),
+            }
+        }
+        assert!(executor.stats().live_nodes >= 50);
+        kept.iter().for_each(|(_, a, b)| {
+            a.wait().unwrap();
+            b.wait().unwrap();
+        });
+        assert!(executor.stats().live_bytes >= 50 * 4);
+        drop(kept);
+        executor.shutdown_blocking(None).unwrap();
+        let stats = executor.stats();
+        assert_eq!(
+            (
+                stats.live_nodes,
+                stats.live_bytes,
+                stats.queued,
+                stats.queued_bytes
+            ),
+            (0, 0, 0, 0),
+            "{stats:?}"
+        );
+    });
+}
+
+#[test]
+fn right_after_a_wait_too() {
+    within_limit(|| {
+        let executor = cpu();
+        for i in 0..2000 {
+            let x = tensor(i as f32);
+            executor.submit(&x.exp().unwrap()).unwrap().wait().unwrap();
+            let stats = executor.stats();
+            assert_eq!((stats.live_nodes, stats.live_bytes), (0, 0), "{stats:?}");
+        }
+    });
+}
+
+/// 100 000 chained operations build, run and drop on a stack of 2 MiB; some of them shared.
+#[test]
+fn deep_graphs_need_no_deep_stack() {
+    within_limit(|| {
+        let small = std::thread::Builder::new().stack_size(2 << 20);
+        let thread = small.spawn(|| {
+            let executor = cpu();
+            let one = tensor(1.0);
+            let mut y = tensor(0.0);
+            for _ in 0..100_000 {
+                y = (&y + &one).unwrap();
+            }
+            assert_eq!(
+                value(&executor.submit(&y).unwrap().wait().unwrap()),
+                100_000.0
+            );
+            drop(y);
+            // never submitted, dropped as a whole
+            let mut z = tensor(0.0);
+            for _ in 0..100_000 {
+                z = (&z + &z).unwrap();
+            }
+            drop(z);
+            assert_eq!(executor.stats().live_nodes, 0);
+        });
+        thread.unwrap().join().unwrap();
+    });
+}
