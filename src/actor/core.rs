@@ -444,10 +444,9 @@ impl<'a, E: Engine> Future for Admit<'a, E> {
 
 impl<E: Engine> Drop for Admit<'_, E> {
     fn drop(&mut self) {
-        if let Some(place) = self.place.take() {
-            if self.core.admission.leave(place) {
-                self.core.turn.call();
-            }
+        let place = self.place.take();
+        if place.is_some_and(|place| self.core.admission.leave(place)) {
+            self.core.turn.call();
         }
     }
 }

@@ -68,6 +68,7 @@ fn builtin(op: &Op, inputs: &[&Tensor]) -> Result<Tensor> {
             [x],
         ) => order::reduce(*op, axes, *keepdim, x),
         (Op::Softmax(dim), [x]) => ops::softmax(&order::regular(x)?, *dim),
+        (Op::SoftmaxLastDim, [x]) => ops::softmax_last_dim(&x.contiguous()?),
         (Op::LogSoftmax(dim), [x]) => ops::log_softmax(&order::regular(x)?, *dim),
         (Op::RmsNorm { eps }, [x, alpha]) => {
             ops::rms_norm(&x.contiguous()?, &alpha.contiguous()?, *eps)

@@ -54,8 +54,11 @@ enum Value {
     Here(Tensor),
     /// A copy to the host that is made with all others of the batch, before anything of it is
     /// published.
-    Reading(Arc<OnceLock<Result<Tensor, Error>>>),
+    Reading(Reading),
 }
+
+/// A copy to the host, once it is made.
+type Reading = Arc<OnceLock<Result<Tensor, Error>>>;
 
 /// Runs plans on a command stream.
 pub(crate) struct Runner {
@@ -63,7 +66,7 @@ pub(crate) struct Runner {
     executor: u64,
     meter: Arc<Meter>,
     /// Copies to the host that have not been made.
-    reads: Vec<(Tensor, Arc<OnceLock<Result<Tensor, Error>>>)>,
+    reads: Vec<(Tensor, Reading)>,
     lost: Option<Error>,
 }
 

@@ -52,6 +52,8 @@ pub(crate) enum Op {
     Softmax(usize),
     /// Their logarithms.
     LogSoftmax(usize),
+    /// Softmax over the last dimension, in one pass.
+    SoftmaxLastDim,
     /// Divided by the root of the mean square over the last dimension; the second operand scales.
     RmsNorm { eps: f32 },
     /// Mean zero and variance one over the last dimension; then scaled and shifted.
@@ -244,6 +246,7 @@ impl Op {
             Op::Reduce { op, keepdim, .. } => op.name(*keepdim),
             Op::Softmax(_) => "softmax",
             Op::LogSoftmax(_) => "log_softmax",
+            Op::SoftmaxLastDim => "softmax_last_dim",
             Op::RmsNorm { .. } => "rms_norm",
             Op::LayerNorm { .. } => "layer_norm",
             Op::Matmul => "matmul",

@@ -197,6 +197,15 @@ impl LazyTensor {
         Ok(self.build_same(Op::LogSoftmax(dim)))
     }
 
+    /// [`softmax`](Self::softmax) over the last dimension by Candle's operation of its own, which
+    /// is faster and may differ in the last bit. f32, f64, f16, bf16.
+    pub fn softmax_last_dim(&self) -> Result<Self> {
+        self.check_softmax("softmax_last_dim", candle_core::D::Minus1)?;
+        let own = |d| matches!(d, DType::F32 | DType::F64 | DType::F16 | DType::BF16);
+        self.need_dtype("softmax_last_dim", own)?;
+        Ok(self.build_same(Op::SoftmaxLastDim))
+    }
+
     fn check_softmax<D: Dim>(&self, op: &'static str, dim: D) -> Result<usize> {
         let dim = self.axis(op, dim)?;
         self.need_dtype(op, is_float)?;

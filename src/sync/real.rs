@@ -181,6 +181,7 @@ pub enum Alter<V> {
 /// not call the map, take a lock or drop a value.
 pub struct Map<K, V>(dashmap::DashMap<K, V, BuildHasherDefault<rustc_hash::FxHasher>>);
 
+#[allow(clippy::disallowed_methods)] // the guards do not leave
 impl<K: Eq + Hash + Copy, V> Map<K, V> {
     /// An empty map.
     pub fn new() -> Self {

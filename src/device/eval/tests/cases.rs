@@ -30,6 +30,7 @@ pub(super) struct Case {
 /// Methods that Candle has as functions.
 trait Functions: Sized {
     fn softmax(&self, dim: impl candle_core::shape::Dim) -> Result<Self>;
+    fn softmax_last_dim(&self) -> Result<Self>;
     fn log_softmax(&self, dim: impl candle_core::shape::Dim) -> Result<Self>;
     fn sigmoid(&self) -> Result<Self>;
     fn rms_norm(&self, alpha: &Self, eps: f32) -> Result<Self>;
@@ -41,6 +42,9 @@ trait Functions: Sized {
 }
 
 impl Functions for Tensor {
+    fn softmax_last_dim(&self) -> Result<Self> {
+        candle_nn::ops::softmax_last_dim(self)
+    }
     fn softmax(&self, dim: impl candle_core::shape::Dim) -> Result<Self> {
         candle_nn::ops::softmax(self, dim)
     }
@@ -190,6 +194,7 @@ pub(super) fn reductions() -> Vec<Case> {
         "max_all" [Any(&[2, 3])] |x| x.max_all();
         "min_all" [Any(&[])] |x| x.min_all();
         "softmax" [Any(&[2, 3])] |x| x.softmax(D::Minus1);
+        "softmax_last_dim" [Any(&[2, 3])] |x| x.softmax_last_dim();
         "softmax first" [Any(&[1, 3])] |x| x.softmax(0);
         "log_softmax" [Any(&[2, 3, 2])] |x| x.log_softmax(1);
         "rms_norm" [Any(&[2, 4]), Any(&[4])] |x, a| x.rms_norm(a, 1e-5);
