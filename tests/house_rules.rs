@@ -121,8 +121,7 @@ fn primitives_come_from_the_facade(source: &Source) -> Complaints {
         return Vec::new();
     }
     // What loom runs, and so what the facade must be able to replace.
-    let core =
-        ["store", "actor"].contains(&module(&source.path)) || module(&source.path) == "origin";
+    let core = ["origin", "store", "actor"].contains(&module(&source.path));
     let forbidden = |code: &str| {
         FACADE_ONLY.iter().any(|name| has_word(code, name))
             || core && (code.contains("std::sync") || code.contains("std::thread"))

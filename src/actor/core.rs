@@ -200,7 +200,11 @@ impl<E: Engine> Core<E> {
         self.turn.start_round();
         let left = self.guarded(|owner| {
             owner.receive(self);
-            while !done() && owner.run_batch(self) {}
+            while !done() && owner.run_batch(self) {
+                if !owner.has_ready() {
+                    owner.receive(self); // what came in meanwhile
+                }
+            }
             owner.has_ready()
         });
         self.turn.hand_back(left);

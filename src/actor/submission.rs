@@ -10,6 +10,7 @@ use crate::sync::{Arc, AtomicUsize, Deadline, thread};
 use smallvec::SmallVec;
 use std::future::poll_fn;
 use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
 /// How long a waiter looks before it sleeps, when somebody else drives.
 const SPINS: usize = if cfg!(any(candlewick_loom, candlewick_shuttle)) {
@@ -17,6 +18,25 @@ const SPINS: usize = if cfg!(any(candlewick_loom, candlewick_shuttle)) {
 } else {
     40
 };
+
+/// How long a borrower goes on with others' work after its own is done: about what handing over
+/// to the owner costs, who has to be woken and to be switched in.
+const SERVICE: Duration =
+    Duration::from_micros(if cfg!(any(candlewick_loom, candlewick_shuttle)) {
+        0
+    } else {
+        50
+    });
+
+/// A borrower's time since its own work was done.
+#[derive(Default)]
+struct Served(Option<Instant>);
+
+impl Served {
+    fn enough(&mut self) -> bool {
+        SERVICE.is_zero() || self.0.get_or_insert_with(Instant::now).elapsed() >= SERVICE
+    }
+}
 
 /// Slots in which one submission has interest.
 pub type Outputs<E> = SmallVec<[Arc<Slot<<E as Engine>::Kind>>; 1]>;
@@ -97,7 +117,8 @@ impl<E: Engine> Submission<E> {
                 if self.all_finished() {
                     return true;
                 }
-                self.core.lend(|| self.all_finished());
+                let mut served = Served::default();
+                self.core.lend(|| self.all_finished() && served.enough());
                 thread::spin_loop();
             }
         }

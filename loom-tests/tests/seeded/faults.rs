@@ -31,7 +31,7 @@ faults! {
     "store/slot.rs": "let old = slot.word.fetch_add(step, Release);\n        slot.wake(old);" => "slot.word.fetch_add(step, Release);", publish_vs_await, STUCK;
     "store/slot.rs": "        slot.result.with_mut(|cell| unsafe { *cell = Some(result) });\n" => "        let _ = &result;\n", publish_vs_peek, "published without a result";
     "store/slot.rs": "PENDING if interest(w) == 0 => w | CANCELLED," => "PENDING | RUNNING if interest(w) == 0 => (w & !PHASE) | CANCELLED,", cancel_vs_run, "FAILED";
-    "store/slot.rs": "PENDING if interest(w) == 0 => w | CANCELLED," => "PENDING => w | CANCELLED,", cancel_vs_share, "they disagree";
+    "store/slot.rs": "PENDING if interest(w) == 0 => w | CANCELLED," => "PENDING => w | CANCELLED,", cancel_vs_share, "although somebody shares it";
     "store/slot.rs": "            PENDING if interest(old) == 1 => {\n                self.wake(old);" => "            PENDING if interest(old) == 1 => {", cancel_vs_run, STUCK;
     "store/slot.rs": "(references(w) > 0 && phase(w) != CANCELLED).then_some" => "(phase(w) != CANCELLED).then_some", withdraw_vs_begin, "came back";
     "store/slot.rs": "(references(w) > 0 && phase(w) != CANCELLED).then_some" => "(references(w) > 0).then_some", cancel_vs_share, "they disagree";
@@ -48,7 +48,7 @@ faults! {
     "actor/park.rs": "        if asleep {\n" => "        if !asleep {\n", publish_vs_await, STUCK;
     // the store and the task
     "store/node_store.rs": "Some(slot) if slot.share() => (Alter::Keep, Ok(slot.clone()))," => "", claim_race, "computed twice";
-    "store/node_store.rs": "            released = slot.release(false);\n            released != Released::Held" => "            released = slot.release(false);\n            true", release_vs_acquire, "a node that is referred to is in the store";
+    "store/node_store.rs": "            released = slot.release(false);\n            released != Released::Held" => "            released = slot.release(false);\n            true", withdraw_vs_fill, "is still there";
     "store/node_store.rs": "        self.removed(entry?, released)" => "        drop((entry?, released)); None", withdraw_submitted, "left == right";
     "store/node_store.rs": "            (home.call_owner)();" => "", home_vs_leave, "sent home without a call";
     "store/node_store.rs": "home.doomed.lock().take().unwrap_or_default()" => "Vec::new()", home_vs_leave, "was left on its way home";
@@ -78,7 +78,7 @@ faults! {
     "actor/turn.rs": "let rest = self.word.compare_exchange(HELD, 0, Release, Relaxed);" => "let rest = self.word.compare_exchange(HELD, 0, Relaxed, Relaxed);", lend_after_owner, RACE;
     "actor/turn.rs": "let rest = self.word.compare_exchange(HELD, 0, Release, Relaxed);" => "let rest: Result<usize, usize> = Ok(self.word.swap(0, Release));", post_vs_rest, STUCK;
     "actor/turn.rs": "let busy = left || w & (PENDING | CALLED) != 0;" => "let busy = w & (PENDING | CALLED) != 0 && !left;", borrow_vs_owner, STUCK;
-    "actor/turn.rs": "let busy = left || w & (PENDING | CALLED) != 0;" => "let busy = left;", lend_vs_close, STUCK;
+    "actor/turn.rs": "let busy = left || w & (PENDING | CALLED) != 0;" => "let busy = left;", two_lenders, STUCK;
     "actor/turn.rs": "        if call {\n            self.owner.unpark();" => "        if call {", post_vs_rest, STUCK;
     "actor/turn.rs": "(w & (HELD | PENDING) == PENDING).then_some(w | HELD)" => "(w & PENDING == PENDING).then_some(w | HELD)", two_borrowers, "FAILED";
     "actor/turn.rs": "        if next(old) & CALLED != 0 {\n            self.owner.unpark();\n        }" => "", borrow_vs_owner, STUCK;
@@ -114,7 +114,7 @@ faults! {
     "actor/admission.rs": "word / BYTE >= self.0" => "word / BYTE >= self.0 / BYTE", bytes_vs_release, "left == right";
     "actor/turn.rs": "        if old & (HELD | CALLED) != 0 {\n            return;" => "        if old & (HELD | CALLED | PENDING) != 0 {\n            return;", call_behind_deferred, STUCK;
     "actor/turn.rs": "} else if old & PENDING != 0 {" => "} else if false {", two_deferred, STUCK;
-    "actor/turn.rs": "self.word.fetch_update(Release, Relaxed, |w| Some(next(w)))" => "self.word.fetch_update(Relaxed, Relaxed, |w| Some(next(w) & PENDING))", borrow_after_borrow, RACE;
+    "actor/turn.rs": "self.word.fetch_update(Release, Relaxed, |w| Some(next(w)))" => "self.word.fetch_update(Acquire, Relaxed, |w| Some(next(w)))", borrow_after_borrow, RACE;
     "actor/turn.rs": "(w & (HELD | CALLED) == CALLED).then_some(HELD)" => "(w & CALLED == CALLED).then_some(HELD)", post_vs_hand_back, "FAILED";
     "actor/core.rs": "                self.guarded(|owner| {\n                    owner.receive(self);\n" => "                self.guarded(|owner| {\n                    owner.receive(self);\n                    self.turn.start_round();\n", round_vs_deferred, STUCK;
     "actor/core.rs": "self.turn.call_if_unattended();" => "", deferred_vs_waiter, STUCK;
