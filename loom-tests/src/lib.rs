@@ -98,7 +98,7 @@ scenarios! {
     turn::call_behind_deferred, Some(3), true, [];
     turn::two_deferred, Some(2), true, [];
     turn::borrow_after_borrow, Some(3), false, ["both", "mine", "the other's"];
-    turn::post_vs_hand_back, Some(2), false, ["lent", "the owner was first"];
+    turn::post_vs_hand_back, Some(2), false, ["lent", "not to be had"];
     executor::submit_await_close, Some(2), false, [];
     executor::submit_vs_close, Some(2), false, ["ran", "refused"];
     executor::submit_vs_abort, Some(2), false, ["ran", "closed", "refused"];
@@ -121,7 +121,7 @@ scenarios! {
     executor::two_withdraw, Some(2), false, ["mine last", "other last"];
     lending::wait_lends, Some(2), false, [];
     lending::lend_vs_owner, Some(2), false, ["lent", "owner"];
-    lending::two_lenders, Some(2), false, [];
+    lending::two_lenders, Some(1), false, [];
     lending::deferred_vs_waiter, Some(2), false, [];
     lending::deferred_vs_dependent, Some(2), false, [];
     lending::deferred_then_dropped, Some(2), false, [];

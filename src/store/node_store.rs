@@ -27,6 +27,24 @@ struct Home<K: Kind> {
     call_owner: Box<dyn Fn() + Send + Sync>,
 }
 
+impl<K: Kind> Home<K> {
+    /// Has the owner free a slot; if it has left, frees it here.
+    fn send(&self, slot: Arc<Slot<K>>) {
+        let mut doomed = self.doomed.lock();
+        let here = match &mut *doomed {
+            Some(list) => {
+                list.push(slot);
+                None
+            }
+            None => Some(slot),
+        };
+        drop(doomed);
+        if here.is_none() {
+            (self.call_owner)();
+        }
+    }
+}
+
 /// Who computes a node.
 #[must_use]
 pub enum Claim<K: Kind> {
@@ -121,28 +139,15 @@ impl<K: Kind> NodeStore<K> {
             Released::Withdrawn => slot.task().output_gone(),
             _ => None,
         };
-        self.dispose(slot);
-        unwanted
-    }
-
-    /// Frees a slot here, or sends it home to the owner.
-    fn dispose(&self, slot: Arc<Slot<K>>) {
-        let Some(home) = &self.home else {
-            drop(slot.take_result());
-            return;
-        };
-        let mut doomed = home.doomed.lock();
-        let here = match &mut *doomed {
-            Some(list) => {
-                list.push(slot);
-                None
+        match &self.home {
+            Some(home) => home.send(slot),
+            None if released == Released::Ended => {
+                // SAFETY: this is the one who was told, and the entry has been removed once.
+                drop(unsafe { slot.take_result() });
             }
-            None => Some(slot),
-        };
-        drop(doomed);
-        if here.is_none() {
-            (home.call_owner)();
+            None => {} // the owner's own reference is the last: what it publishes goes with it
         }
+        unwanted
     }
 
     /// For the owner: the results that it is to free.

@@ -88,8 +88,10 @@ pub enum Cancel {
 pub enum Released {
     /// Somebody still refers to the slot.
     Held,
-    /// That was the last reference, and the work had begun or ended.
-    Last,
+    /// That was the last reference, and the slot had ended: see [`Slot::take_result`].
+    Ended,
+    /// That was the last reference, and the work is running: what comes of it goes with the slot.
+    Running,
     /// That was the last reference, and the work, which had not begun, is withdrawn.
     Withdrawn,
 }
@@ -176,20 +178,20 @@ impl<K: Kind> Slot<K> {
         match (references(old - less), phase(old)) {
             (1.., _) => Released::Held,
             (0, PENDING) => Released::Withdrawn,
-            (0, _) => Released::Last,
+            (0, RUNNING) => Released::Running,
+            (0, _) => Released::Ended,
         }
     }
 
-    /// Takes the result out, after [`Slot::release`] has returned [`Released::Last`]: an owner that
-    /// has published it may hold on to the slot for a moment longer, but its memory is to go now.
-    pub fn take_result(&self) -> Option<Result<K::Value, K::Error>> {
-        // ORDERING: Relaxed; `release` has ordered it.
-        let word = self.word.load(Relaxed);
-        if references(word) != 0 || !matches!(phase(word), READY | FAILED) {
-            return None; // still running: what is published then goes with the slot
-        }
-        // SAFETY: nobody refers to the slot and nobody ever will again, so nobody reads; the phase
-        // says that the writing is over. Called once, by whoever removed the entry.
+    /// Takes the result out, after [`Slot::release`] has returned [`Released::Ended`]: the owner
+    /// may hold on to the slot for a moment longer, but the result's memory is to go now.
+    ///
+    /// # Safety
+    /// To be called once, by the one who was told so, and not after anything else was returned: a
+    /// slot that ends later is still being written.
+    pub unsafe fn take_result(&self) -> Option<Result<K::Value, K::Error>> {
+        // SAFETY: the slot had ended when the last reference went, so the writing came before, and
+        // nobody refers to it nor ever will again, so all reading did too: `release` orders both.
         self.result.with_mut(|result| unsafe { (*result).take() })
     }
 

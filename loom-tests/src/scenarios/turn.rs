@@ -20,6 +20,10 @@ impl State {
     fn new() -> Arc<Self> {
         Arc::new(Self(UnsafeCell::new(0)))
     }
+    fn look(&self) -> u32 {
+        // SAFETY: as above.
+        self.0.with(|n| unsafe { *n })
+    }
     fn touch(&self) -> u32 {
         self.0.with_mut(|n| {
             // SAFETY: as above.
@@ -193,25 +197,47 @@ pub fn borrow_after_borrow() {
     }
 }
 
-/// A message that comes while the turn is lent, and of which the borrower knows nothing.
+/// A message for which the owner is not called comes while the turn is lent, and its sender finds
+/// the turn taken: whoever has it receives the message, or the owner is called for it.
 pub fn post_vs_hand_back() {
     let (turn, state) = (Arc::new(Turn::new()), State::new());
     let (sender, receiver) = channel::bounded(1);
-    let (t, s) = (turn.clone(), state.clone());
-    let owner = spawn(move || own(&t, &s, &receiver, 1));
+    let receiver = Arc::new(receiver);
+    let round = |turn: &Turn, state: &State, receiver: &channel::Receiver<u32>| {
+        turn.start_round();
+        while receiver.try_recv().is_ok() {
+            state.touch();
+        }
+        state.look() > 0
+    };
+    let (t, s, r) = (turn.clone(), state.clone(), receiver.clone());
+    let owner = spawn(move || {
+        loop {
+            t.take();
+            loop {
+                if round(&t, &s, &r) {
+                    return;
+                }
+                if t.try_rest() {
+                    break;
+                }
+            }
+        }
+    });
     turn.posted(false);
-    let t = turn.clone();
+    let (t, s, r) = (turn.clone(), state.clone(), receiver.clone());
     let submitter = spawn(move || {
         sender.try_send(0).unwrap();
-        t.posted(true);
+        t.posted(false);
+        if t.try_borrow() {
+            t.hand_back(round(&t, &s, &r));
+        }
     });
     if turn.try_borrow() {
-        turn.start_round();
-        state.touch();
-        turn.hand_back(false);
+        turn.hand_back(round(&turn, &state, &receiver));
         saw("lent");
     } else {
-        saw("the owner was first");
+        saw("not to be had");
     }
     submitter.join().unwrap();
     owner.join().unwrap();

@@ -50,13 +50,13 @@ faults! {
     "store/node_store.rs": "Some(slot) if slot.share() => (Alter::Keep, Ok(slot.clone()))," => "", claim_race, "computed twice";
     "store/node_store.rs": "            released = slot.release(false);\n            released != Released::Held" => "            released = slot.release(false);\n            true", withdraw_vs_fill, "is still there";
     "store/node_store.rs": "        self.removed(entry?, released)" => "        drop((entry?, released)); None", withdraw_submitted, "left == right";
-    "store/node_store.rs": "            (home.call_owner)();" => "", home_vs_leave, "sent home without a call";
+    "store/node_store.rs": "            (self.call_owner)();" => "", home_vs_leave, "sent home without a call";
     "store/node_store.rs": "home.doomed.lock().take().unwrap_or_default()" => "Vec::new()", home_vs_leave, "was left on its way home";
     "store/task.rs": "if self.wanted.load(Relaxed) == 0 {" => "if false {", cancel_vs_fill, "is still there";
     "store/task.rs": "self.outputs.iter().for_each(|output| output.close());" => "", submit_vs_abort, STUCK;
     "store/slot.rs": "let old = self.word.fetch_update(AcqRel, Relaxed, |w| {" => "let old = self.word.fetch_update(Acquire, Relaxed, |w| {", read_vs_free, RACE;
     "store/slot.rs": "let old = self.word.fetch_update(AcqRel, Relaxed, |w| {" => "let old = self.word.fetch_update(Release, Relaxed, |w| {", read_vs_free, RACE;
-    "store/slot.rs": "if references(word) != 0 || !matches!(phase(word), READY | FAILED) {" => "if references(word) != 0 {", read_vs_free, RACE;
+    "store/node_store.rs": "            None if released == Released::Ended => {" => "            None if released != Released::Held => {", read_vs_free, RACE;
     // admission
     "actor/admission.rs": "            false => w | LINE," => "            false => w,", line_vs_release, STUCK;
     "actor/admission.rs": "(w & (CLOSED | LINE) == 0 && weight.fits(w)).then(|| w - weight.units())" => "(w & CLOSED == 0 && weight.fits(w)).then(|| w - weight.units())", no_overtaking, "overtaken";
@@ -78,7 +78,7 @@ faults! {
     "actor/turn.rs": "let rest = self.word.compare_exchange(HELD, 0, Release, Relaxed);" => "let rest = self.word.compare_exchange(HELD, 0, Relaxed, Relaxed);", lend_after_owner, RACE;
     "actor/turn.rs": "let rest = self.word.compare_exchange(HELD, 0, Release, Relaxed);" => "let rest: Result<usize, usize> = Ok(self.word.swap(0, Release));", post_vs_rest, STUCK;
     "actor/turn.rs": "let busy = left || w & (PENDING | CALLED) != 0;" => "let busy = w & (PENDING | CALLED) != 0 && !left;", borrow_vs_owner, STUCK;
-    "actor/turn.rs": "let busy = left || w & (PENDING | CALLED) != 0;" => "let busy = left;", two_lenders, STUCK;
+    "actor/turn.rs": "let busy = left || w & (PENDING | CALLED) != 0;" => "let busy = left;", post_vs_hand_back, STUCK;
     "actor/turn.rs": "        if call {\n            self.owner.unpark();" => "        if call {", post_vs_rest, STUCK;
     "actor/turn.rs": "(w & (HELD | PENDING) == PENDING).then_some(w | HELD)" => "(w & PENDING == PENDING).then_some(w | HELD)", two_borrowers, "FAILED";
     "actor/turn.rs": "        if next(old) & CALLED != 0 {\n            self.owner.unpark();\n        }" => "", borrow_vs_owner, STUCK;
@@ -115,12 +115,12 @@ faults! {
     "actor/turn.rs": "        if old & (HELD | CALLED) != 0 {\n            return;" => "        if old & (HELD | CALLED | PENDING) != 0 {\n            return;", call_behind_deferred, STUCK;
     "actor/turn.rs": "} else if old & PENDING != 0 {" => "} else if false {", two_deferred, STUCK;
     "actor/turn.rs": "self.word.fetch_update(Release, Relaxed, |w| Some(next(w)))" => "self.word.fetch_update(Acquire, Relaxed, |w| Some(next(w)))", borrow_after_borrow, RACE;
-    "actor/turn.rs": "(w & (HELD | CALLED) == CALLED).then_some(HELD)" => "(w & CALLED == CALLED).then_some(HELD)", post_vs_hand_back, "FAILED";
+    "actor/turn.rs": "(w & (HELD | CALLED) == CALLED).then_some(HELD)" => "(w & CALLED == CALLED).then_some(HELD)", post_vs_hand_back, RACE;
     "actor/core.rs": "                self.guarded(|owner| {\n                    owner.receive(self);\n" => "                self.guarded(|owner| {\n                    owner.receive(self);\n                    self.turn.start_round();\n", round_vs_deferred, STUCK;
     "actor/core.rs": "self.turn.call_if_unattended();" => "", deferred_vs_waiter, STUCK;
     "actor/core.rs": "        self.doomed.store(1, Relaxed);\n" => "", owner_panics, "left == right";
-    "actor/core.rs": "            if self.core.admission.leave(place) {\n                self.core.turn.call();" => "            if self.core.admission.leave(place) {", dropped_admission, STUCK;
-    "actor/core.rs": "        if let Some(place) = self.place.take()" => "        if let Some(place) = None", dropped_admission, STUCK;
+    "actor/core.rs": "place.is_some_and(|place| self.core.admission.leave(place))" => "place.is_some_and(|place| { let _ = self.core.admission.leave(place); false })", dropped_admission, STUCK;
+    "actor/core.rs": "        let place = self.place.take();\n" => "        let place = None::<Place>;\n", dropped_admission, STUCK;
     "actor/core.rs": "drop(self.store.close_home());" => "", release_vs_close, "was left on its way home";
     "actor/core.rs": "std::mem::forget(permit); // it travels with the message" => "", submit_await_close, STUCK;
     "actor/core.rs": "self.core.give_back(self.weight);" => "", unused_permit_vs_close, STUCK;
