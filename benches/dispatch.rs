@@ -14,12 +14,14 @@ static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
 
 // SAFETY: the system's allocator does the work; counting touches no memory of it.
 unsafe impl GlobalAlloc for Counting {
+    // SAFETY: the caller's promises are the system allocator's.
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         // ORDERING: Relaxed; a count.
         ALLOCATIONS.fetch_add(1, Relaxed);
         // SAFETY: as for the caller.
         unsafe { System.alloc(layout) }
     }
+    // SAFETY: the caller's promises are the system allocator's.
     unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
         // SAFETY: as for the caller.
         unsafe { System.dealloc(memory, layout) }

@@ -107,7 +107,7 @@ impl Builder {
     }
 
     /// The bound of the queue in bytes of host data that fragments bring along; 1 GiB by
-    /// default. Tensors made by [`LazyTensor::new`] and its like count, in each fragment that
+    /// default. Tensors made by [`LazyTensor::new`](crate::LazyTensor::new) and its like count, in each fragment that
     /// carries them; tensors wrapped by `LazyTensor::from` do not.
     pub fn queue_bytes(mut self, bytes: u64) -> Self {
         self.queue_bytes = bytes;
@@ -141,7 +141,6 @@ impl Builder {
     /// device is a CUDA device with a stream for each thread, or one that this build has no
     /// feature for.
     pub fn build(self) -> Result<Executor> {
-        // ORDERING: Relaxed; a count.
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let capacity = self.queue_capacity;
         if capacity == 0 || capacity > MAX_FRAGMENTS {
@@ -160,6 +159,7 @@ impl Builder {
             Some(script) => Box::new(Simulated::new(script.clone())) as _,
             None => stream(&self.device)?,
         };
+        // ORDERING: Relaxed; a count.
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
         let meter = Arc::new(Meter::default());
         let limits = Limits {

@@ -63,10 +63,7 @@
 //! them, `docs/performance.md` the measurements.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
-#[cfg(all(
-    any(candlewick_loom, candlewick_shuttle, candlewick_tsan),
-    not(candlewick_core)
-))]
+#[cfg(all(any(candlewick_loom, candlewick_shuttle), not(candlewick_core)))]
 compile_error!("a scheduler needs --cfg candlewick_core beside it: Candle cannot run under it");
 
 // The concurrency core knows no tensors. Under `candlewick_core` it is all there is, and public,

@@ -8,8 +8,7 @@
 //! | map | DashMap | `model` | `model` |
 //! | swap | ArcSwap | `model` | `model` |
 //!
-//! Under `candlewick_tsan` the locks are parking_lot's, because ThreadSanitizer does not see
-//! into the standard library's. No other file of the concurrency core names `std::sync`.
+//! No other file of the concurrency core names `std::sync`.
 
 #[cfg(not(any(candlewick_loom, candlewick_shuttle)))]
 mod real;

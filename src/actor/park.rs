@@ -3,7 +3,7 @@
 //! Not `std::thread::park`: loom mixes its tokens up with condition variables
 //! (tokio-rs/loom#422), and so may other code on the user's thread.
 
-use crate::sync::{Condvar, Deadline, Mutex};
+use crate::sync::{Condvar, Deadline, Mutex, WakeArc};
 use std::future::Future;
 use std::pin::pin;
 use std::task::{Context, Poll, Wake, Waker};
@@ -83,10 +83,10 @@ impl Default for Parker {
 }
 
 impl Wake for Parker {
-    fn wake(self: std::sync::Arc<Self>) {
+    fn wake(self: WakeArc<Self>) {
         self.unpark();
     }
-    fn wake_by_ref(self: &std::sync::Arc<Self>) {
+    fn wake_by_ref(self: &WakeArc<Self>) {
         self.unpark();
     }
 }
@@ -94,7 +94,7 @@ impl Wake for Parker {
 /// Runs `future` on this thread, sleeping while it is pending, at most until `deadline`.
 pub fn block_on<F: Future>(future: F, deadline: Option<&Deadline>) -> Option<F::Output> {
     let mut future = pin!(future);
-    let parker = std::sync::Arc::new(Parker::new());
+    let parker = WakeArc::new(Parker::new());
     let waker = Waker::from(parker.clone());
     let mut cx = Context::from_waker(&waker);
     loop {

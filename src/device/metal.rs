@@ -30,7 +30,7 @@ impl MetalStream {
             staged.push((builder.build()?, bytes));
         }
         {
-            let blit = self.metal.blit_command_encoder()?;
+            let mut blit = self.metal.blit_command_encoder()?;
             for (tensor, (stage, bytes)) in tensors.iter().zip(&staged) {
                 let (storage, layout) = tensor.storage_and_layout();
                 if let Storage::Metal(storage) = &*storage {

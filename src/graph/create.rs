@@ -93,7 +93,7 @@ impl LazyTensor {
         device: &Device,
     ) -> Result<Self> {
         let dims = Dims::from_slice(shape.dims());
-        let err = |reason| Error::invalid(op, [(&dims, dtype)], reason);
+        let err = |reason| Error::invalid(op, [(&dims[..], dtype)], reason);
         if !computes(dtype) {
             return Err(err(Reason::UnsupportedDType(dtype)));
         }

@@ -9,7 +9,11 @@ use candle_core::{DType, DeviceLocation};
 /// An error that names the operation and its operands.
 #[cold]
 pub(super) fn refuse(op: &'static str, operands: &[&LazyTensor], reason: Reason) -> Error {
-    Error::invalid(op, operands.iter().map(|x| (&x.0.dims, x.0.dtype)), reason)
+    Error::invalid(
+        op,
+        operands.iter().map(|x| (&x.0.dims[..], x.0.dtype)),
+        reason,
+    )
 }
 
 /// Whether Candle computes with this dtype; the others it only stores.

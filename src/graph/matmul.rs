@@ -130,7 +130,7 @@ impl LazyTensor {
     /// The weight stands among the operands as the floats that it stands for.
     fn refuse_weight(&self, weight: &QTensor, reason: Reason) -> crate::error::Error {
         let dims = Dims::from_slice(weight.shape().dims());
-        let operands = [(&self.0.dims, self.0.dtype), (&dims, DType::F32)];
+        let operands = [(&self.0.dims[..], self.0.dtype), (&dims[..], DType::F32)];
         crate::error::Error::invalid("qmatmul", operands, reason)
     }
 }

@@ -23,6 +23,6 @@ mod unary;
 pub use binary::TensorOrScalar;
 pub use index::{Indexer, IntoIndexers};
 pub use node::LazyTensor;
-pub(crate) use node::{Dims, Home, Node, NodeId};
+pub(crate) use node::{Home, Node, NodeId};
 pub(crate) use op::{BinaryOp, CompareOp, Conv, Op, ReduceOp, UnaryOp};
 pub use shape::ShapeWithOneHole;

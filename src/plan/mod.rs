@@ -74,7 +74,7 @@ impl Plan {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::graph::{Dims, Op};
+    use crate::graph::Op;
     use candle_core::DType;
 
     fn step(value: ValueId, inputs: &[ValueId]) -> Step {
@@ -82,7 +82,7 @@ mod tests {
             value,
             op: Op::ToDType(DType::F32),
             inputs: inputs.iter().copied().collect(),
-            dims: Dims::new(),
+            dims: SmallVec::new(),
             dtype: DType::F32,
         }
     }

@@ -18,6 +18,9 @@ pub use super::model::atomic::{AtomicU64, AtomicUsize};
 #[cfg(candlewick_shuttle)]
 pub use rt::sync::atomic::{AtomicU64, AtomicUsize};
 
+/// What `std::task::Wake` is implemented for.
+pub use std::sync::Arc as WakeArc;
+
 /// Threads of the core: only what it starts and joins.
 pub mod thread {
     use super::rt;
@@ -163,6 +166,7 @@ impl Deadline {
     }
     /// What is left of it: something once, then nothing.
     pub fn left(&self) -> Option<Duration> {
+        // ORDERING: Relaxed; outside of the model.
         (!self.0.swap(true, Relaxed)).then_some(Duration::from_millis(1))
     }
 }

@@ -30,9 +30,11 @@ static STALE: AtomicBool = AtomicBool::new(false);
 /// Lets the weak channel answer "full" and "empty" from a stale look, as a plain load would. Many
 /// times the executions: for scenarios that depend on it.
 pub fn set_stale(on: bool) {
+    // ORDERING: Relaxed; set before the threads of a scenario start.
     STALE.store(on, Ordering::Relaxed);
 }
 
 fn stale() -> bool {
+    // ORDERING: Relaxed; see `set_stale`.
     STALE.load(Ordering::Relaxed)
 }

@@ -7,6 +7,9 @@ pub use crossbeam_channel as channel;
 pub use std::sync::Arc;
 pub use std::sync::atomic::{AtomicU64, AtomicUsize, fence};
 
+/// What `std::task::Wake` is implemented for.
+pub use std::sync::Arc as WakeArc;
+
 /// Threads of the core: only what it starts and joins.
 pub mod thread {
     pub use std::hint::spin_loop;
@@ -21,9 +24,7 @@ pub mod thread {
     }
 }
 
-#[cfg(not(candlewick_tsan))]
 pub use std_locks::*;
-#[cfg(not(candlewick_tsan))]
 mod std_locks {
     use std::sync::PoisonError;
     use std::time::Duration;
@@ -102,45 +103,6 @@ mod std_locks {
         /// The value, by unique access.
         pub fn get_mut(&mut self) -> &mut T {
             self.0.get_mut().unwrap_or_else(PoisonError::into_inner)
-        }
-    }
-}
-
-#[cfg(candlewick_tsan)]
-pub use instrumented_locks::*;
-#[cfg(candlewick_tsan)]
-mod instrumented_locks {
-    use std::time::Duration;
-
-    pub use parking_lot::{Mutex, MutexGuard, RwLock};
-
-    /// A condition variable for [`Mutex`].
-    #[derive(Default, Debug)]
-    pub struct Condvar(parking_lot::Condvar);
-
-    impl Condvar {
-        /// A condition variable.
-        pub const fn new() -> Self {
-            Self(parking_lot::Condvar::new())
-        }
-        /// Sleeps until notified, or for no reason.
-        pub fn wait<'a, T>(&self, mut guard: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
-            self.0.wait(&mut guard);
-            guard
-        }
-        /// Sleeps until notified, for at most `limit`, or for no reason.
-        pub fn wait_timeout<'a, T>(
-            &self,
-            _mutex: &'a Mutex<T>,
-            mut guard: MutexGuard<'a, T>,
-            limit: Duration,
-        ) -> MutexGuard<'a, T> {
-            self.0.wait_for(&mut guard, limit);
-            guard
-        }
-        /// Wakes one sleeper.
-        pub fn notify_one(&self) {
-            self.0.notify_one();
         }
     }
 }

@@ -34,6 +34,7 @@ macro_rules! atomic {
             }
             fn word(&self) -> &loom::sync::atomic::$name {
                 if let Some(shadow) = &self.shadow {
+                    // ORDERING: Relaxed; it must not synchronise anything.
                     shadow.fetch_add(1, Relaxed);
                 }
                 &self.word

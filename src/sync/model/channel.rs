@@ -101,6 +101,7 @@ impl<T> Chan<T> {
         match self {
             Chan::Strong(state) => f(&mut state.lock()),
             Chan::Weak { ops, state, .. } => {
+                // ORDERING: Relaxed; it must not synchronise anything.
                 ops.fetch_add(1, Ordering::Relaxed);
                 let mut state = state.lock().unwrap();
                 let result = f(&mut state);
@@ -118,6 +119,7 @@ impl<T> Chan<T> {
     fn glance(&self) -> Look {
         match self {
             Chan::Weak { ops, state, .. } if stale() => {
+                // ORDERING: Relaxed; a stale look is the point.
                 let when = ops.load(Ordering::Relaxed);
                 state.lock().unwrap().past[when]
             }
@@ -136,6 +138,7 @@ impl<T> Sender<T> {
             return Err(TrySendError::Full(message));
         }
         let token = state.lock().unwrap().free.pop().expect("a token");
+        // ORDERING: Release, with the Acquire of `try_recv`: assumption A1.
         tokens[token].fetch_add(1, Ordering::Release);
         self.0.step(|state| {
             let sent = state.send(message, token);
@@ -156,6 +159,7 @@ impl<T> Receiver<T> {
         let (message, token) = self.0.step(State::receive)?;
         if let Chan::Weak { tokens, state, .. } = &*self.0 {
             // a read-modify-write: it always meets the sender's, never the initial value
+            // ORDERING: Acquire, with the Release of `try_send`.
             tokens[token].fetch_add(1, Ordering::Acquire);
             state.lock().unwrap().free.push(token);
         }

@@ -46,6 +46,7 @@ impl<T> Swap<T> {
     pub fn load_full(&self) -> Arc<T> {
         match self {
             Swap::Strong(value) => value.lock().clone(),
+            // ORDERING: Acquire, with the AcqRel of `rcu`: assumption A3.
             Swap::Weak { current, all } => Self::at(all, current.load(Ordering::Acquire)),
         }
     }
@@ -65,9 +66,11 @@ impl<T> Swap<T> {
                 }
             },
             Swap::Weak { current, all } => loop {
+                // ORDERING: Acquire, with the AcqRel below.
                 let i = current.load(Ordering::Acquire);
                 let old = Self::at(all, i);
                 let j = Self::push(all, f(&old));
+                // ORDERING: AcqRel, with the Acquire of the loads.
                 let swapped = current.compare_exchange(i, j, Ordering::AcqRel, Ordering::Relaxed);
                 if swapped.is_ok() {
                     return old;

@@ -17,7 +17,7 @@ pub(super) enum In {
 }
 use In::{Any, Ids, Of};
 
-pub(super) type Lazy = fn(&[LazyTensor]) -> crate::Result<LazyTensor>;
+pub(super) type Lazy = fn(&[LazyTensor]) -> crate::error::Result<LazyTensor>;
 pub(super) type Eager = fn(&[Tensor]) -> Result<Tensor>;
 
 pub(super) struct Case {
@@ -412,7 +412,7 @@ impl Concat for Tensor {
 }
 
 impl Concat for LazyTensor {
-    type Out = crate::Result<LazyTensor>;
+    type Out = crate::error::Result<LazyTensor>;
     fn cat_of(xs: &[&Self], dim: usize) -> Self::Out {
         LazyTensor::cat(xs, dim)
     }

@@ -257,7 +257,7 @@ fn the_smallest_float_is_cast() -> TestResult {
 
 #[test]
 fn numbers_in_steps() -> TestResult {
-    fn read<T: candle_core::WithDType>(x: crate::Result<LazyTensor>) -> Vec<T> {
+    fn read<T: candle_core::WithDType>(x: crate::error::Result<LazyTensor>) -> Vec<T> {
         value(&x.expect("it ends"))
             .to_vec1()
             .expect("of this dtype")
