@@ -129,7 +129,7 @@ pub fn unused_permit_vs_close() {
 /// An admission that was dropped while pending takes nothing with it.
 pub fn dropped_admission() {
     let ex = start(1, ToyEngine::gpu());
-    let held = ex.try_admit(0).ok().expect("room");
+    let held = ex.try_admit(0).expect("room");
     let e = ex.clone();
     let t = spawn(move || {
         let mut admit = pin!(e.admit(0));
@@ -167,7 +167,7 @@ pub fn same_node() {
 /// it runs after it.
 pub fn dependency_order() {
     let ex = start(2, ToyEngine::gpu());
-    let permit = ex.try_admit(0).ok().expect("room");
+    let permit = ex.try_admit(0).expect("room");
     let claimed = ex.claim(permit, &[1]);
     let outputs = claimed.slots().iter().cloned().collect();
     let first = Submission::new(ex.clone(), outputs);
@@ -199,7 +199,7 @@ pub fn dependency_order() {
 /// The same, but the claim is dropped before its message: whoever depends on it is told.
 pub fn dropped_claim() {
     let ex = start(2, ToyEngine::gpu());
-    let permit = ex.try_admit(0).ok().expect("room");
+    let permit = ex.try_admit(0).expect("room");
     let claimed = ex.claim(permit, &[1]);
     let outputs = claimed.slots().iter().cloned().collect();
     let first = Submission::new(ex.clone(), outputs);
@@ -365,7 +365,7 @@ pub fn two_withdraw() {
     let engine = ToyEngine::gpu();
     let runs = engine.runs();
     let ex = start(2, engine);
-    let permit = ex.try_admit(0).ok().expect("room");
+    let permit = ex.try_admit(0).expect("room");
     let claimed = ex.claim(permit, &[1]);
     let outputs = claimed.slots().iter().cloned().collect();
     let first = Submission::new(ex.clone(), outputs);
@@ -412,7 +412,7 @@ pub fn two_withdraw() {
 pub fn parts_apart() {
     let (q, s, r) = (1, 2, 3);
     let ex = start(2, ToyEngine::gpu());
-    let permit = ex.try_admit(0).ok().expect("room");
+    let permit = ex.try_admit(0).expect("room");
     let claimed = ex.claim(permit, &[q, r]);
     let mine = Submission::new(ex.clone(), claimed.slots().iter().cloned().collect());
     let e = ex.clone();

@@ -58,7 +58,7 @@ pub fn two_lenders() {
 /// ```
 pub fn deferred_vs_waiter() {
     let ex = start(2, ToyEngine::cpu());
-    let permit = ex.try_admit(0).ok().expect("room");
+    let permit = ex.try_admit(0).expect("room");
     let claimed = ex.claim(permit, &[1]);
     let outputs = claimed.slots().iter().cloned().collect();
     let mine = candlewick::actor::submission::Submission::new(ex.clone(), outputs);
@@ -90,7 +90,7 @@ pub fn deferred_vs_waiter() {
 /// depends.
 pub fn deferred_vs_dependent() {
     let ex = start(2, ToyEngine::cpu());
-    let permit = ex.try_admit(0).ok().expect("room");
+    let permit = ex.try_admit(0).expect("room");
     let claimed = ex.claim(permit, &[1]);
     let outputs = claimed.slots().iter().cloned().collect();
     let mine = candlewick::actor::submission::Submission::new(ex.clone(), outputs);

@@ -15,7 +15,7 @@ fn spawn<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> thread::J
 }
 
 fn publish(slot: &ToySlot, value: u32) {
-    Slot::begin(&slot).expect("pending").finish(Ok(value));
+    Slot::begin(slot).expect("pending").finish(Ok(value));
 }
 
 fn wait(slot: &ToySlot) -> End {
