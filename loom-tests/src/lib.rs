@@ -124,6 +124,7 @@ scenarios! {
     lending::two_lenders, Some(1), false, [];
     lending::deferred_vs_waiter, Some(2), false, [];
     lending::deferred_vs_dependent, Some(2), false, [];
+    lending::deferred_vs_line, Some(1), false, [];
     lending::deferred_then_dropped, Some(2), false, [];
     lending::lend_after_owner, Some(2), false, ["lent"];
     lending::lend_vs_close, Some(2), false, ["ran", "refused"];

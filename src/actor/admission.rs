@@ -262,6 +262,13 @@ impl Admission {
         (self.fragments - (w % BYTE) / FRAGMENT) as usize
     }
 
+    /// Whether somebody waits in line. To be asked after a SeqCst fence: see `Core::send`.
+    pub fn has_line(&self) -> bool {
+        // ORDERING: Relaxed, behind the fence in `Core::send`; its partner is the fence in
+        // `Core::nudge`, which one who lines up passes after it set the flag.
+        self.word.load(Relaxed) & LINE != 0
+    }
+
     /// Bytes of host data that have a permit.
     pub fn queued_bytes(&self) -> u64 {
         // ORDERING: Relaxed; a statistic.

@@ -162,7 +162,8 @@ impl<E: Engine> Core<E> {
             // A fragment that is blocked on this one has a permit, and its sender set PENDING
             // before we did, so the count includes it.
             let wanted = outputs.iter().any(|o| o.has_waiters()) || self.admission.queued() > 1;
-            if wanted {
+            // One who waits in line waits for the place that this fragment takes.
+            if wanted || self.admission.has_line() {
                 self.turn.call();
             }
         }
@@ -439,6 +440,9 @@ impl<'a, E: Engine> Future for Admit<'a, E> {
             place,
         } = &mut *self;
         let poll = core.admission.poll_acquire(*weight, place, cx);
+        if poll.is_pending() {
+            core.nudge(); // the queue may be full of what nobody attends to
+        }
         poll.map_ok(|()| Permit {
             core,
             weight: *weight,

@@ -9,12 +9,17 @@ use std::time::{Duration, Instant};
 
 /// Runs a test's body with a time limit: a hang fails it.
 pub(crate) fn within_limit(body: impl FnOnce() + Send + 'static) {
+    within(Duration::from_secs(60), body);
+}
+
+/// The same with another limit.
+pub(crate) fn within(limit: Duration, body: impl FnOnce() + Send + 'static) {
     let (done, ended) = mpsc::channel();
     let thread = std::thread::spawn(move || {
         body();
         let _ = done.send(());
     });
-    match ended.recv_timeout(Duration::from_secs(60)) {
+    match ended.recv_timeout(limit) {
         Err(mpsc::RecvTimeoutError::Timeout) => panic!("hangs"),
         _ => {
             if let Err(panic) = thread.join() {

@@ -87,6 +87,10 @@ fn producer(executor: Executor, shared: &[(LazyTensor, f32)], seed: u64, until: 
 #[test]
 fn nothing_is_lost_and_nothing_is_left() {
     let seconds = setting("CANDLEWICK_STRESS_SECONDS", 4);
+    within(Duration::from_secs(60 + seconds), move || stress(seconds));
+}
+
+fn stress(seconds: u64) {
     let seed = setting("CANDLEWICK_STRESS_SEED", rand::random());
     println!("CANDLEWICK_STRESS_SEED={seed}");
     let end = Instant::now() + Duration::from_secs(seconds);

@@ -232,3 +232,18 @@ pub fn round_vs_deferred() {
     drop(s);
     shutdown(&ex);
 }
+
+/// The owner is not called for a fragment that takes the place that somebody else waits for.
+pub fn deferred_vs_line() {
+    let ex = start(1, ToyEngine::cpu());
+    let e = ex.clone();
+    let t = spawn(move || {
+        let s = submit(&e, 1, 2, &[], false).unwrap();
+        assert_eq!(wait_async(&s), Outcome::Ready(2));
+    });
+    let mine = submit(&ex, 2, 3, &[], true).unwrap();
+    t.join().unwrap(); // before this thread looks for its own result
+    assert_eq!(wait(&mine), Outcome::Ready(3));
+    drop(mine);
+    shutdown(&ex);
+}

@@ -88,6 +88,8 @@ faults! {
     "actor/core.rs": "            fence(SeqCst);\n            self.turn.call_if_unattended();" => "            fence(crate::sync::Ordering::AcqRel);\n            self.turn.call_if_unattended();", deferred_vs_waiter, STUCK;
     "actor/core.rs": "outputs.iter().any(|o| o.has_waiters()) || self.admission.queued() > 1" => "self.admission.queued() > 1", deferred_vs_waiter, STUCK;
     "actor/core.rs": "outputs.iter().any(|o| o.has_waiters()) || self.admission.queued() > 1" => "outputs.iter().any(|o| o.has_waiters())", deferred_vs_dependent, STUCK;
+    "actor/core.rs": "            core.nudge(); // the queue may be full of what nobody attends to" => "", deferred_vs_line, STUCK;
+    "actor/core.rs": "if wanted || self.admission.has_line() {" => "if wanted {", deferred_vs_line, STUCK;
     "actor/submission.rs": "            self.core.nudge(); // a tensor may still refer to the result" => "", deferred_then_dropped, STUCK;
     // claims, the owner's loop, closing
     "actor/claim.rs": "            self.won.iter().for_each(|(_, slot)| slot.close());\n" => "", dropped_claim, STUCK;
