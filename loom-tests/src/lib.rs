@@ -17,6 +17,7 @@ pub mod scenarios {
     pub mod slot;
     pub mod store;
     pub mod turn;
+    pub mod versions;
 }
 pub mod toy;
 
@@ -132,4 +133,7 @@ scenarios! {
     lending::lent_panics, Some(1), false, [];
     lending::lent_owner_panics, Some(1), false, ["before", "lost"];
     lending::round_vs_deferred, Some(2), false, ["lent", "owner"];
+    versions::updates_race, None, false, ["mine first", "other first"];
+    versions::snapshot_vs_update, None, true, ["old", "new"];
+    versions::refused_vs_update, None, false, ["refused", "applied"];
 }
