@@ -182,11 +182,11 @@ impl fmt::Debug for LazyTensor {
 
 impl Node {
     /// Whether the node makes sense on the host although its graph runs on a device: host data
-    /// to be moved there, or what was moved back.
+    /// or a filled tensor to be moved there, or what was moved back.
     pub(crate) fn may_be_on_host(&self) -> bool {
         let moved = self.origin.read(|expr| match expr {
             Expr::Leaf { .. } => true,
-            Expr::Op { op, .. } => matches!(op, Op::ToDevice(_)),
+            Expr::Op { op, .. } => matches!(op, Op::ToDevice(_) | Op::Fill { .. }),
         });
         self.location == DeviceLocation::Cpu && moved.unwrap_or(true)
     }
