@@ -1,12 +1,14 @@
 //! The executor: one device, one owner, any number of submitters.
 
-use crate::actor::admission::{MAX_BYTES, MAX_FRAGMENTS, Refused};
-use crate::actor::core::{Core, Limits, Permit};
+mod builder;
+
+pub use builder::Builder;
+
+use crate::actor::admission::Refused;
+use crate::actor::core::Permit;
 use crate::actor::park::block_on;
 use crate::device::runner::{Meter, Runner, is_driving};
-use crate::device::simulated::{Script, Simulated};
-use crate::device::stream;
-use crate::error::{BuildError, Error, Result};
+use crate::error::{Error, Result};
 use crate::habit;
 use crate::handle::{Handle, Outputs};
 use crate::request::{ExecutorHome, Launched, Request};
@@ -16,7 +18,6 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -51,18 +52,6 @@ struct Inner {
     meter: Arc<Meter>,
 }
 
-/// How an executor is made. See [`Executor::builder`].
-#[derive(Clone)]
-#[must_use]
-pub struct Builder {
-    device: Device,
-    queue_capacity: usize,
-    queue_bytes: u64,
-    thread_name: String,
-    lending: bool,
-    script: Option<Script>,
-}
-
 /// A moment's figures. Each is exact, but not all of the same moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -79,6 +68,10 @@ pub struct Stats {
     pub fragments_cancelled: u64,
     /// Times that a waiting thread ran the queue in the owner's place.
     pub lent: u64,
+    /// Plans that were made: submissions of a new structure.
+    pub plans_made: u64,
+    /// Plans that are kept for the next submission of the same structure.
+    pub plans_kept: usize,
     /// Submitted nodes that somebody refers to.
     pub live_nodes: usize,
     /// Bytes of their results.
@@ -97,86 +90,6 @@ pub enum Health {
     Closed,
     /// Its device is lost or its owner panicked: every handle gets this error.
     Lost(Error),
-}
-
-impl Builder {
-    /// The bound of the queue in fragments; 1024 by default.
-    pub fn queue_capacity(mut self, fragments: usize) -> Self {
-        self.queue_capacity = fragments;
-        self
-    }
-
-    /// The bound of the queue in bytes of host data that fragments bring along; 1 GiB by
-    /// default. Tensors made by [`LazyTensor::new`](crate::LazyTensor::new) and its like count, in each fragment that
-    /// carries them; tensors wrapped by `LazyTensor::from` do not.
-    pub fn queue_bytes(mut self, bytes: u64) -> Self {
-        self.queue_bytes = bytes;
-        self
-    }
-
-    /// The name of the owner's thread; `candlewick` by default.
-    pub fn thread_name(mut self, name: impl Into<String>) -> Self {
-        self.thread_name = name.into();
-        self
-    }
-
-    /// Whether a thread that waits may run the queue itself while the owner is idle, on a device
-    /// that allows it (the CPU). On by default: it saves two thread switches.
-    pub fn lending(mut self, lending: bool) -> Self {
-        self.lending = lending;
-        self
-    }
-
-    /// Runs on a simulated device: the answers are the CPU's, latency and faults come from the
-    /// script. For tests of what the application does when a device misbehaves.
-    pub fn simulated(mut self, script: &Script) -> Self {
-        self.script = Some(script.clone());
-        self
-    }
-
-    /// Starts the owner.
-    ///
-    /// # Errors
-    /// [`Error::Build`]: a bound is zero or too large; the thread could not be started; the
-    /// device is a CUDA device with a stream for each thread, or one that this build has no
-    /// feature for.
-    pub fn build(self) -> Result<Executor> {
-        static NEXT: AtomicU64 = AtomicU64::new(1);
-        let capacity = self.queue_capacity;
-        if capacity == 0 || capacity > MAX_FRAGMENTS {
-            let max = MAX_FRAGMENTS;
-            return Err(BuildError::Capacity {
-                asked: capacity,
-                max,
-            }
-            .into());
-        }
-        if self.queue_bytes == 0 || self.queue_bytes > MAX_BYTES {
-            let (asked, max) = (self.queue_bytes, MAX_BYTES);
-            return Err(BuildError::CapacityBytes { asked, max }.into());
-        }
-        let stream = match &self.script {
-            Some(script) => Box::new(Simulated::new(script.clone())) as _,
-            None => stream(&self.device)?,
-        };
-        // ORDERING: Relaxed; a count.
-        let id = NEXT.fetch_add(1, Ordering::Relaxed);
-        let meter = Arc::new(Meter::default());
-        let limits = Limits {
-            fragments: capacity,
-            bytes: self.queue_bytes,
-            lending: self.lending,
-        };
-        let engine = Runner::new(stream, id, meter.clone());
-        let core = Core::start(limits, engine, self.thread_name).map_err(BuildError::Thread)?;
-        let (device, location) = (self.device.clone(), self.device.location());
-        let home = Arc::new(ExecutorHome { id, core, location });
-        Ok(Executor(Arc::new(Inner {
-            home,
-            device,
-            meter,
-        })))
-    }
 }
 
 impl Executor {
@@ -202,14 +115,7 @@ impl Executor {
     /// # Ok::<_, candlewick::Error>(())
     /// ```
     pub fn builder(device: &Device) -> Builder {
-        Builder {
-            device: device.clone(),
-            queue_capacity: 1024,
-            queue_bytes: 1 << 30,
-            thread_name: "candlewick".into(),
-            lending: true,
-            script: None,
-        }
+        Builder::new(device)
     }
 
     /// The device.
@@ -323,12 +229,15 @@ impl Executor {
         let Inner { home, meter, .. } = &*self.0;
         let core = &home.core;
         let counts = core.counts();
+        let (plans_made, plans_kept) = home.planner.counts();
         Stats {
             queued: core.admission().queued(),
             queued_bytes: core.admission().queued_bytes(),
             fragments_run: counts.run,
             fragments_failed: counts.failed,
             fragments_cancelled: counts.cancelled,
+            plans_made,
+            plans_kept,
             lent: counts.lent,
             live_nodes: core.store().nodes(),
             live_bytes: meter.bytes(),
@@ -439,19 +348,6 @@ impl fmt::Debug for Executor {
             .field("device", &self.0.device.location())
             .field("health", &self.health())
             .field("stats", &self.stats())
-            .finish()
-    }
-}
-
-impl fmt::Debug for Builder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Builder")
-            .field("device", &self.device.location())
-            .field("queue_capacity", &self.queue_capacity)
-            .field("queue_bytes", &self.queue_bytes)
-            .field("thread_name", &self.thread_name)
-            .field("lending", &self.lending)
-            .field("simulated", &self.script.is_some())
             .finish()
     }
 }

@@ -76,6 +76,8 @@ pub mod origin;
 pub mod store;
 #[cfg(candlewick_core)]
 pub mod sync;
+#[cfg(candlewick_core)]
+pub mod versions;
 
 #[cfg(not(candlewick_core))]
 #[allow(unreachable_pub, dead_code)] // public where the core is built alone
@@ -89,6 +91,9 @@ mod store;
 #[cfg(not(candlewick_core))]
 #[allow(unreachable_pub, dead_code)]
 mod sync;
+#[cfg(not(candlewick_core))]
+#[allow(unreachable_pub, dead_code)]
+mod versions;
 
 #[cfg(not(candlewick_core))]
 pub mod device;
@@ -116,6 +121,7 @@ pub use self::{
     graph::{Indexer, IntoIndexers, LazyTensor, ShapeWithOneHole, TensorOrScalar},
     handle::{Cancel, Handle, Outputs, Results},
     params::{Params, Snapshot},
+    plan::Passes,
 };
 #[cfg(not(candlewick_core))]
 pub use candle_core::{D, DType, Device, Shape, Tensor};

@@ -4,7 +4,7 @@ mod load;
 
 use crate::error::{ParamsError, Result};
 use crate::graph::LazyTensor;
-use crate::store::versions::{Version, Versions};
+use crate::versions::{Version, Versions};
 use candle_core::{DType, Device, Shape, Tensor};
 use std::collections::BTreeMap;
 use std::fmt;

@@ -11,7 +11,7 @@ use crate::device::runner::{Output, Runner, Tensors, Work};
 use crate::error::{Error, Result};
 use crate::graph::fragment::{Fragment, Source};
 use crate::graph::{Home, LazyTensor, Node, NodeId};
-use crate::plan::Plan;
+use crate::plan::{Planner, Prepared};
 use crate::store::node_store::{Held, NodeStore};
 use crate::store::slot::Slot;
 use crate::store::task::Payload;
@@ -27,6 +27,7 @@ pub(crate) struct ExecutorHome {
     pub(crate) id: u64,
     pub(crate) core: Arc<TheCore>,
     pub(crate) location: DeviceLocation,
+    pub(crate) planner: Planner,
 }
 
 /// One submission that is not admitted yet and has claimed nothing.
@@ -169,7 +170,8 @@ impl Request {
         if claimed.is_complete() {
             let outputs = own.iter().map(|node| output(node)).collect();
             self.fragment.drop_known_outputs();
-            claimed.send(|slots| payload(self.fragment, outputs, slots), defer);
+            let fragment = home.planner.prepare(self.fragment);
+            claimed.send(|slots| payload(fragment, outputs, slots), defer);
         } else {
             // Somebody claimed a part since the fragment was cut: what is left is cut again.
             claimed.send_apart(|place, slot| alone(own[place], slot, home), defer)?;
@@ -192,29 +194,34 @@ fn alone(
         false => home.submitted(node),
     })?;
     let outputs = SmallVec::from_iter([output(root)]);
+    let fragment = home.planner.prepare(fragment);
     Ok(payload(fragment, outputs, SmallVec::from_iter([slot])))
 }
 
-/// Plans a fragment.
+/// What is sent for a fragment.
 fn payload(
-    fragment: Fragment<Held<Tensors>>,
+    fragment: Prepared<Held<Tensors>>,
     outputs: SmallVec<[Output; 1]>,
     slots: SmallVec<[Arc<Slot<Tensors>>; 1]>,
 ) -> Payload<Tensors> {
-    let (plan, sources) = Plan::new(fragment);
     let mut inputs = SmallVec::new();
-    let sources = sources.into_iter().map(|(value, source)| match source {
-        Source::Leaf(tensor) => (value, Source::Leaf(tensor)),
-        Source::Submitted(held) => {
-            inputs.push(held);
-            (value, Source::Submitted(inputs.len() - 1))
-        }
+    let sources = fragment.sources.into_iter().map(|source| {
+        let from = match source.source {
+            Source::Leaf(tensor) => Source::Leaf(tensor),
+            Source::Submitted(held) => {
+                inputs.push(held);
+                Source::Submitted(inputs.len() - 1)
+            }
+        };
+        (source.value, from)
     });
     let sources = sources.collect();
     Payload {
         work: Box::new(Work {
-            plan,
+            plan: fragment.plan,
             sources,
+            attached: fragment.attached,
+            scalars: fragment.scalars,
             outputs,
         }),
         inputs,

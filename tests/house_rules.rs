@@ -31,7 +31,7 @@ fn complain(source: &Source, index: usize, what: &str) -> String {
 /// (executor, handle, ...) comes last and may use them all.
 const ORDER: &[&[&str]] = &[
     &["sync"],
-    &["error", "origin"],
+    &["error", "origin", "versions"],
     &["graph"],
     &["plan"],
     &["store"],
@@ -121,7 +121,7 @@ fn primitives_come_from_the_facade(source: &Source) -> Complaints {
         return Vec::new();
     }
     // What loom runs, and so what the facade must be able to replace.
-    let core = ["origin", "store", "actor"].contains(&module(&source.path));
+    let core = ["origin", "versions", "store", "actor"].contains(&module(&source.path));
     let forbidden = |code: &str| {
         FACADE_ONLY.iter().any(|name| has_word(code, name))
             || core && (code.contains("std::sync") || code.contains("std::thread"))

@@ -1,11 +1,50 @@
 //! Random graphs against eager Candle: shared subgraphs, several outputs, submitted at once or in
 //! parts, from one thread or several.
 //!
-//! Tolerance: none. Each step runs through the same Candle operation on the same data, so the
-//! results agree bit for bit (NaNs included).
+//! Tolerances. With fusion off each step runs through the same Candle operation on the same data,
+//! so the results agree bit for bit (NaNs included). With fusion on, so do graphs of operations
+//! that round at most once per element, however they are fused. The others sum in another order
+//! and have functions of their own: there the distance to the same graph in f64 may be so many
+//! times that of eager Candle in f32.
 
-use candlewick::{D, DType, Device, Executor, LazyTensor, Tensor};
+use candlewick::{D, DType, Device, Executor, LazyTensor, Passes, Tensor};
 use proptest::prelude::*;
+
+/// Merging and simplifying, without fusion.
+const UNFUSED: Passes = Passes {
+    fuse: false,
+    ..Passes::ALL
+};
+/// Every choice of passes that must not change a bit.
+const EXACT: [Passes; 4] = [
+    Passes::NONE,
+    UNFUSED,
+    Passes {
+        merge: true,
+        ..Passes::NONE
+    },
+    Passes {
+        simplify: true,
+        ..Passes::NONE
+    },
+];
+/// Every choice with fusion.
+const FUSED: [Passes; 2] = [
+    Passes::ALL,
+    Passes {
+        fuse: true,
+        ..Passes::NONE
+    },
+];
+/// Operations that sum, or whose function is not exact.
+const INEXACT: [u8; 8] = [1, 2, 3, 4, 13, 16, 18, 19];
+/// Those that turn a difference in the last place into a large one.
+const JUMPS: [u8; 1] = [24];
+
+fn executor(passes: Passes) -> Executor {
+    let builder = Executor::builder(&Device::Cpu);
+    builder.passes(passes).build().unwrap()
+}
 
 /// One node of a random graph: which operation, on which earlier nodes.
 #[derive(Clone, Debug)]
@@ -17,9 +56,10 @@ struct Pick {
     number: f64,
 }
 
-fn pick() -> impl Strategy<Value = Pick> {
+fn pick(without: &'static [u8]) -> impl Strategy<Value = Pick> {
+    let ops: Vec<u8> = (0..26).filter(|op| !without.contains(op)).collect();
     (
-        0u8..26,
+        prop::sample::select(ops),
         any::<usize>(),
         any::<usize>(),
         any::<usize>(),
@@ -88,6 +128,65 @@ fn apply(pick: &Pick, nodes: &[Pair]) -> Attempt {
     }
 }
 
+/// The same graph in f64.
+fn wide(picks: &[Pick]) -> Vec<Tensor> {
+    let mut nodes: Vec<Pair> = grow(&[]);
+    for node in &mut nodes {
+        node.1 = node.1.to_dtype(DType::F64).unwrap();
+        node.0 = LazyTensor::from(&node.1);
+    }
+    for pick in picks {
+        if let (Ok(lazy), Ok(tensor)) = apply(pick, &nodes) {
+            let float = matches!(tensor.dtype(), DType::F32 | DType::F64);
+            if float && tensor.elem_count() <= 4096 {
+                let tensor = tensor.to_dtype(DType::F64).unwrap();
+                let lazy = lazy.to_dtype(DType::F64).unwrap();
+                nodes.push((lazy, tensor));
+            }
+        }
+    }
+    nodes.into_iter().map(|node| node.1).collect()
+}
+
+fn numbers(tensor: &Tensor) -> Vec<f64> {
+    let tensor = tensor.to_dtype(DType::F64).unwrap();
+    tensor.flatten_all().unwrap().to_vec1().unwrap()
+}
+
+/// The same without the sign of zeros: of two zeros a maximum may be either.
+fn bits_but_zeros(tensor: &Tensor) -> (Vec<usize>, Vec<u32>) {
+    let (dims, mut bits) = bits(tensor);
+    let negative_zero = |bits: &&mut u32| **bits == 1 << 31;
+    bits.iter_mut()
+        .filter(negative_zero)
+        .for_each(|bits| *bits = 0);
+    (dims, bits)
+}
+
+/// Whether `got` is about as far from the truth as eager Candle is. Rounding errors grow on their
+/// way through a graph, and by chance one element may have none: so the largest error of the
+/// tensor counts, and some units in the last place of its largest element.
+fn about_as_good(got: &Tensor, eager: &Tensor, truth: &Tensor) -> Result<(), TestCaseError> {
+    let (got, eager, truth) = (numbers(got), numbers(eager), numbers(truth));
+    let tame = |values: &[f64]| values.iter().all(|x| x.abs() < 1e18);
+    if !tame(&truth) || !tame(&eager) {
+        return Ok(()); // on the edge of overflow one side may be infinite
+    }
+    let distance = |a: &[f64]| {
+        a.iter()
+            .zip(&truth)
+            .map(|(a, b)| (a - b).abs())
+            .fold(0.0, f64::max)
+    };
+    let largest = truth.iter().fold(0f64, |most, x| most.max(x.abs()));
+    let allowed = 64.0 * distance(&eager) + 256.0 * f64::from(f32::EPSILON) * largest.max(1e-30);
+    prop_assert!(
+        tame(&got) && distance(&got) <= allowed,
+        "{got:?} is not {truth:?}"
+    );
+    Ok(())
+}
+
 /// Bits, so that NaN equals NaN.
 fn bits(tensor: &Tensor) -> (Vec<usize>, Vec<u32>) {
     let data = tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
@@ -124,6 +223,8 @@ fn grow(picks: &[Pick]) -> Vec<Pair> {
                 }
             }
             (Err(_), Err(_)) => {}
+            // eager Candle refuses to multiply some views
+            (Ok(_), Err(refused)) if refused.to_string().contains("non-contiguous") => {}
             (lazy, eager) => panic!("{pick:?}: lazy {lazy:?}, eager {eager:?}"),
         }
     }
@@ -134,20 +235,66 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn one_submission_of_several_outputs(picks in prop::collection::vec(pick(), 1..60), outputs in prop::collection::vec(any::<usize>(), 1..5)) {
-        let executor = Executor::new(&Device::Cpu).unwrap();
+    fn one_submission_of_several_outputs(picks in prop::collection::vec(pick(&[]), 1..60), outputs in prop::collection::vec(any::<usize>(), 1..5)) {
         let nodes = grow(&picks);
         let chosen: Vec<&Pair> = outputs.iter().map(|&i| &nodes[i % nodes.len()]).collect();
         let lazy: Vec<&LazyTensor> = chosen.iter().map(|pair| &pair.0).collect();
-        let results = executor.submit(&lazy).unwrap().wait().unwrap();
+        // an executor of its own for each choice: a node belongs to the first that it is given to
+        let passes = EXACT[picks.len() % EXACT.len()];
+        let results = executor(passes).submit(&lazy).unwrap().wait().unwrap();
         for (result, (_, eager)) in results.iter().zip(chosen) {
-            prop_assert_eq!(bits(result), bits(eager));
+            prop_assert_eq!(bits(result), bits(eager), "{:?}", passes);
         }
     }
 
     #[test]
-    fn submitted_in_parts_from_two_threads(picks in prop::collection::vec(pick(), 1..60), cuts in prop::collection::vec(any::<usize>(), 0..8)) {
-        let executor = Executor::new(&Device::Cpu).unwrap();
+    fn fusion_changes_no_bit_of_what_is_exact(picks in prop::collection::vec(pick(&INEXACT), 1..60), outputs in prop::collection::vec(any::<usize>(), 1..5)) {
+        let nodes = grow(&picks);
+        let chosen: Vec<&Pair> = outputs.iter().map(|&i| &nodes[i % nodes.len()]).collect();
+        let lazy: Vec<&LazyTensor> = chosen.iter().map(|pair| &pair.0).collect();
+        let passes = FUSED[picks.len() % FUSED.len()];
+        let results = executor(passes).submit(&lazy).unwrap().wait().unwrap();
+        for (result, (_, eager)) in results.iter().zip(chosen) {
+            prop_assert_eq!(bits_but_zeros(result), bits_but_zeros(eager), "{:?}", passes);
+        }
+    }
+
+    #[test]
+    fn fusion_is_as_good_as_eager(picks in prop::collection::vec(pick(&JUMPS), 1..30), outputs in prop::collection::vec(any::<usize>(), 1..5)) {
+        let nodes = grow(&picks);
+        let truth = wide(&picks);
+        prop_assert_eq!(nodes.len(), truth.len());
+        let chosen: Vec<usize> = outputs.iter().map(|&i| i % nodes.len()).collect();
+        let lazy: Vec<&LazyTensor> = chosen.iter().map(|&i| &nodes[i].0).collect();
+        let results = executor(Passes::ALL).submit(&lazy).unwrap().wait().unwrap();
+        for (result, &i) in results.iter().zip(&chosen) {
+            about_as_good(result, &nodes[i].1, &truth[i])?;
+        }
+    }
+
+    /// The plan of the first is used for the others, with other data and other numbers.
+    #[test]
+    fn one_plan_serves_many(picks in prop::collection::vec(pick(&INEXACT), 1..40), numbers in prop::collection::vec(-2.0f64..2.0, 1..4)) {
+        let executor = executor(Passes::ALL);
+        let first = grow(&picks);
+        let outputs = |nodes: &[Pair]| -> Vec<LazyTensor> {
+            nodes.iter().skip(5).map(|pair| pair.0.clone()).collect()
+        };
+        prop_assume!(first.len() > 5);
+        drop(executor.submit(&outputs(&first)).unwrap().wait().unwrap());
+        for (round, number) in numbers.iter().enumerate() {
+            let picks: Vec<Pick> = picks.iter().map(|p| Pick { number: p.number * number, ..p.clone() }).collect();
+            let nodes = grow(&picks);
+            let results = executor.submit(&outputs(&nodes)).unwrap().wait().unwrap();
+            for (result, (_, eager)) in results.iter().zip(&nodes[5..]) {
+                prop_assert_eq!(bits_but_zeros(result), bits_but_zeros(eager), "round {}", round);
+            }
+        }
+    }
+
+    #[test]
+    fn submitted_in_parts_from_two_threads(picks in prop::collection::vec(pick(&[]), 1..60), cuts in prop::collection::vec(any::<usize>(), 0..8)) {
+        let executor = executor(UNFUSED);
         let nodes = grow(&picks);
         let last = nodes.last().unwrap();
         std::thread::scope(|scope| {

@@ -13,6 +13,7 @@ pub use simulated::{Fault, Script};
 
 use crate::error::{BuildError, Cause};
 use crate::graph::Op;
+use crate::plan::Fused;
 use candle_core::{Device, Tensor};
 
 /// A device's ordered queue of commands, used by one thread at a time.
@@ -31,6 +32,16 @@ pub(crate) trait CommandStream: Send {
 
     /// Runs one operation.
     fn run(&mut self, op: &Op, inputs: &[&Tensor]) -> Result<Tensor, Cause>;
+
+    /// Runs a fused step. Only plans for the CPU have such.
+    fn fused(&mut self, step: &Fused, _: &[&Tensor], _: &[f32]) -> Result<Tensor, Cause> {
+        unreachable!("{:?} on a device that does not fuse", step.ops)
+    }
+
+    /// Gets a tensor back that it made in [`CommandStream::fused`] and that nobody else has seen.
+    fn recycle(&mut self, tensor: Tensor) {
+        drop(tensor);
+    }
 
     /// Copies tensors to the host, with one wait for all of them.
     fn read(&mut self, tensors: &[Tensor]) -> Result<Vec<Tensor>, Cause>;
@@ -51,9 +62,14 @@ pub(crate) trait CommandStream: Send {
 }
 
 /// The command stream of a device.
-pub(crate) fn stream(device: &Device) -> Result<Box<dyn CommandStream>, BuildError> {
+///
+/// On the CPU it keeps so many bytes of buffers for later.
+pub(crate) fn stream(
+    device: &Device,
+    pool_bytes: u64,
+) -> Result<Box<dyn CommandStream>, BuildError> {
     match device {
-        Device::Cpu => Ok(Box::new(cpu::CpuStream)),
+        Device::Cpu => Ok(Box::new(cpu::CpuStream::new(pool_bytes))),
         #[cfg(feature = "cuda")]
         Device::Cuda(_) => Ok(Box::new(cuda::CudaStream::new(device)?)),
         #[cfg(feature = "metal")]

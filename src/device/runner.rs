@@ -4,8 +4,9 @@ use super::CommandStream;
 use crate::actor::engine::{Engine, Results};
 use crate::error::{Cause, Error, Failure};
 use crate::graph::fragment::Source;
+use crate::graph::fragment::ValueId;
 use crate::graph::{Node, Op};
-use crate::plan::{Plan, Sources, Step};
+use crate::plan::{Fused, OpStep, Plan, PlannedOp, Scalars, Step};
 use crate::store::Kind;
 use crate::store::node_store::Held;
 use crate::store::slot::Outcome;
@@ -22,9 +23,13 @@ pub(crate) enum Tensors {}
 
 /// A fragment's work.
 pub(crate) struct Work {
-    pub(crate) plan: Plan,
-    /// In the plan's order; a submitted one is an index into the payload's inputs.
-    pub(crate) sources: Sources<usize>,
+    pub(crate) plan: Arc<Plan>,
+    /// A submitted one is an index into the payload's inputs.
+    pub(crate) sources: SmallVec<[(ValueId, Source<usize>); 4]>,
+    /// The operations that the plan leaves to the fragment.
+    pub(crate) attached: SmallVec<[Op; 1]>,
+    /// The numbers that the plan takes as parameters.
+    pub(crate) scalars: Scalars,
     /// In the order of the plan's outputs.
     pub(crate) outputs: SmallVec<[Output; 1]>,
 }
@@ -51,10 +56,21 @@ pub(crate) struct Stored {
 /// A value while a plan runs.
 #[derive(Clone)]
 enum Value {
+    /// Made by a fused step; nobody has seen it but such steps.
+    Own(Tensor),
     Here(Tensor),
     /// A copy to the host that is made with all others of the batch, before anything of it is
     /// published.
     Reading(Reading),
+}
+
+impl Value {
+    /// From now on others may know the value's memory.
+    fn show(&mut self) {
+        if let Value::Own(tensor) = self {
+            *self = Value::Here(tensor.clone());
+        }
+    }
 }
 
 /// A copy to the host, once it is made.
@@ -141,7 +157,7 @@ impl Stored {
     /// The tensor.
     pub(crate) fn tensor(&self) -> Result<Tensor, Error> {
         match &self.value {
-            Value::Here(tensor) => Ok(tensor.clone()),
+            Value::Own(tensor) | Value::Here(tensor) => Ok(tensor.clone()),
             Value::Reading(cell) => match cell.get() {
                 Some(read) => read.clone(),
                 None => Err(Tensors::abandoned()),
@@ -225,7 +241,7 @@ impl Runner {
 
     fn tensor(&mut self, value: &Value) -> Result<Tensor, Error> {
         match value {
-            Value::Here(tensor) => Ok(tensor.clone()),
+            Value::Own(tensor) | Value::Here(tensor) => Ok(tensor.clone()),
             Value::Reading(cell) => {
                 self.read_back();
                 cell.get()
@@ -235,34 +251,73 @@ impl Runner {
         }
     }
 
-    /// Runs one step. An error, also of an operand, is its value.
-    fn step(
+    /// The operands of a step, or the error of the first that has failed.
+    fn operands(
         &mut self,
-        step: &Step,
+        inputs: impl Iterator<Item = ValueId>,
         values: &[Option<Result<Value, Error>>],
-    ) -> Result<Value, Error> {
-        let mut owned: SmallVec<[Tensor; 3]> = SmallVec::new();
-        for &input in &step.inputs {
+    ) -> Result<SmallVec<[Tensor; 4]>, Error> {
+        let mut operands = SmallVec::new();
+        for input in inputs {
             match &values[input as usize] {
-                Some(Ok(value)) => owned.push(self.tensor(value)?),
+                Some(Ok(value)) => operands.push(self.tensor(value)?),
                 Some(Err(cause)) => return Err(cause.clone()),
                 None => return Err(Tensors::abandoned()),
             }
         }
-        let inputs: SmallVec<[&Tensor; 3]> = owned.iter().collect();
-        let host = |op: &Op| matches!(op, Op::ToDevice(device) if device.is_cpu());
-        if host(&step.op) && self.stream.device().location() != DeviceLocation::Cpu {
+        Ok(operands)
+    }
+
+    /// Runs one operation. An error, also of an operand, is its value.
+    fn op(
+        &mut self,
+        step: &OpStep,
+        work: &Work,
+        values: &mut [Option<Result<Value, Error>>],
+    ) -> Result<Value, Error> {
+        let owned = self.operands(step.inputs.iter().copied(), values)?;
+        let inputs: SmallVec<[&Tensor; 4]> = owned.iter().collect();
+        for &input in &step.inputs {
+            // its result may be a view
+            if let Some(Ok(value)) = &mut values[input as usize] {
+                value.show();
+            }
+        }
+        let op = match &step.op {
+            PlannedOp::Own(op) => op,
+            PlannedOp::Attached(place) => &work.attached[*place as usize],
+        };
+        let host = matches!(op, Op::ToDevice(device) if device.is_cpu());
+        if host && self.stream.device().location() != DeviceLocation::Cpu {
             let cell = Arc::new(OnceLock::new());
             self.reads.push((inputs[0].clone(), cell.clone()));
             return Ok(Value::Reading(cell));
         }
         let stream = &mut self.stream;
-        let result = catch_unwind(AssertUnwindSafe(|| stream.run(&step.op, &inputs)))
+        let result = catch_unwind(AssertUnwindSafe(|| stream.run(op, &inputs)))
             .unwrap_or_else(|panic| Err(Cause::Panic(message(panic))));
         result
             .and_then(|tensor| announced(tensor, &step.dims, step.dtype))
             .map(Value::Here)
-            .map_err(|cause| self.fail(step.op.name(), &inputs, cause))
+            .map_err(|cause| self.fail(op.name(), &inputs, cause))
+    }
+
+    /// Runs several operations as one.
+    fn fused(
+        &mut self,
+        step: &Fused,
+        work: &Work,
+        values: &[Option<Result<Value, Error>>],
+    ) -> Result<Value, Error> {
+        let owned = self.operands(step.inputs.iter().map(|input| input.value), values)?;
+        let inputs: SmallVec<[&Tensor; 4]> = owned.iter().collect();
+        let stream = &mut self.stream;
+        let run = AssertUnwindSafe(|| stream.fused(step, &inputs, &work.scalars));
+        let result = catch_unwind(run).unwrap_or_else(|panic| Err(Cause::Panic(message(panic))));
+        let name = step.ops.last().copied().unwrap_or_default();
+        result
+            .map(Value::Own)
+            .map_err(|cause| self.fail(name, &inputs, cause))
     }
 
     fn run(&mut self, work: &Work, inputs: &[Held<Tensors>]) -> Results<Tensors> {
@@ -277,11 +332,16 @@ impl Runner {
         }
         let mut last_uses = plan.last_uses.iter().peekable();
         for (place, step) in (0..).zip(&plan.steps) {
-            let result = self.step(step, &values);
+            let result = match step {
+                Step::Op(step) => self.op(step, work, &mut values),
+                Step::Fused(step) => self.fused(step, work, &values),
+            };
             while let Some((_, done)) = last_uses.next_if(|(after, _)| *after == place) {
-                values[*done as usize] = None;
+                if let Some(Ok(Value::Own(tensor))) = values[*done as usize].take() {
+                    self.stream.recycle(tensor);
+                }
             }
-            values[step.value as usize] = Some(result);
+            values[step.value() as usize] = Some(result);
         }
         plan.outputs
             .iter()

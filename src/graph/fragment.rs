@@ -16,7 +16,7 @@ pub(crate) struct Fragment<S> {
     /// The number of values.
     pub(crate) values: u32,
     /// The values that it does not compute.
-    pub(crate) sources: SmallVec<[(ValueId, Source<S>); 4]>,
+    pub(crate) sources: SmallVec<[SourceValue<S>; 4]>,
     /// The values that it computes, in order.
     pub(crate) computed: Vec<Computed>,
     /// The requested values, in the order of the request.
@@ -25,7 +25,15 @@ pub(crate) struct Fragment<S> {
     pub(crate) host_bytes: u64,
 }
 
-/// Where a value comes from that the fragment does not compute.
+/// A value that the fragment does not compute.
+pub(crate) struct SourceValue<S> {
+    pub(crate) value: ValueId,
+    pub(crate) dims: Dims,
+    pub(crate) dtype: DType,
+    pub(crate) source: Source<S>,
+}
+
+/// Where such a value comes from.
 pub(crate) enum Source<S> {
     /// A tensor that exists.
     Leaf(Tensor),
@@ -131,8 +139,8 @@ impl<S> Fragment<S> {
     }
 
     fn submitted(&self, value: ValueId) -> Option<&S> {
-        let source = self.sources.binary_search_by_key(&value, |s| s.0).ok()?;
-        match &self.sources[source].1 {
+        let source = self.sources.binary_search_by_key(&value, |s| s.value);
+        match &self.sources[source.ok()?].source {
             Source::Submitted(slot) => Some(slot),
             Source::Leaf(_) => None,
         }
@@ -233,7 +241,12 @@ impl<S, E, F: FnMut(&Node) -> Result<Option<S>, E>> Cut<S, F> {
 
     fn source(&mut self, node: &LazyTensor, source: Source<S>) -> ValueId {
         let value = self.number(node);
-        self.fragment.sources.push((value, source));
+        self.fragment.sources.push(SourceValue {
+            value,
+            dims: node.0.dims.clone(),
+            dtype: node.0.dtype,
+            source,
+        });
         value
     }
 

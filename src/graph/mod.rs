@@ -1,5 +1,6 @@
 //! *What* to compute: immutable graphs of lazy tensors. No threads, no device.
 
+pub(crate) mod encode;
 pub(crate) mod fragment;
 mod node;
 mod op;
@@ -23,6 +24,6 @@ mod unary;
 pub use binary::TensorOrScalar;
 pub use index::{Indexer, IntoIndexers};
 pub use node::LazyTensor;
-pub(crate) use node::{Home, Node, NodeId};
+pub(crate) use node::{Dims, Home, Node, NodeId};
 pub(crate) use op::{BinaryOp, CompareOp, Conv, Op, ReduceOp, UnaryOp};
 pub use shape::ShapeWithOneHole;

@@ -1,16 +1,30 @@
 //! *How* to compute a fragment: pure functions, run on the producer's thread.
 
-use crate::graph::fragment::{Computed, Fragment, Source, ValueId};
+mod cache;
+mod draft;
+mod fuse;
+mod layout;
+pub(crate) mod program;
+mod signature;
+mod simplify;
+
+use crate::graph::fragment::{Fragment, SourceValue, ValueId};
+use crate::graph::{Dims, Op};
+use cache::Cache;
+use candle_core::DType;
+use draft::Draft;
+pub(crate) use draft::PlannedOp;
+pub(crate) use program::Fused;
+use signature::signature;
 use smallvec::SmallVec;
+use std::sync::Arc;
 
-/// One thing for the device to do.
-pub(crate) type Step = Computed;
-
-/// The sources of a plan's inputs, in the plan's order.
-pub(crate) type Sources<S> = SmallVec<[(ValueId, Source<S>); 4]>;
+/// The numbers that a plan takes as parameters.
+pub(crate) type Scalars = SmallVec<[f32; 8]>;
 
 /// What the owner does for one fragment: steps in order, and after each the values that nobody
-/// needs any more. A function of the fragment's structure only; the data stands in [`Sources`].
+/// needs any more. A function of the fragment's structure only: the data, the numbers and what
+/// cannot be compared stand in [`Prepared`].
 #[derive(Debug)]
 pub(crate) struct Plan {
     /// The number of values.
@@ -23,94 +37,170 @@ pub(crate) struct Plan {
     pub(crate) outputs: SmallVec<[ValueId; 1]>,
 }
 
-impl Plan {
-    /// The plan of a fragment, and where its inputs come from.
-    pub(crate) fn new<S>(fragment: Fragment<S>) -> (Self, Sources<S>) {
-        let Fragment {
-            values,
-            sources,
-            computed,
-            outputs,
-            ..
-        } = fragment;
-        let mut plan = Plan {
-            values: values as usize,
-            steps: computed,
-            last_uses: SmallVec::new(),
-            outputs,
-        };
-        plan.drop_dead_steps_and_find_last_uses();
-        (plan, sources)
+/// One thing for the device to do.
+#[derive(Debug)]
+pub(crate) enum Step {
+    /// One operation, by Candle.
+    Op(OpStep),
+    /// Many at once, by the CPU engine.
+    Fused(Box<Fused>),
+}
+
+/// One operation, by Candle.
+#[derive(Debug)]
+pub(crate) struct OpStep {
+    pub(crate) value: ValueId,
+    pub(crate) op: PlannedOp,
+    pub(crate) inputs: SmallVec<[ValueId; 3]>,
+    pub(crate) dims: Dims,
+    pub(crate) dtype: DType,
+}
+
+/// A fragment with its plan.
+pub(crate) struct Prepared<S> {
+    pub(crate) plan: Arc<Plan>,
+    pub(crate) sources: SmallVec<[SourceValue<S>; 4]>,
+    /// The operations that the plan leaves to the fragment.
+    pub(crate) attached: SmallVec<[Op; 1]>,
+    pub(crate) scalars: Scalars,
+}
+
+/// What a planner does. See [`Builder::passes`](crate::executor::Builder::passes).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Passes {
+    /// Compute equal subexpressions once, also across the outputs of a submission.
+    pub merge: bool,
+    /// Leave out what changes nothing: casts to the same dtype, a transposition and its
+    /// inverse, a reshape of a reshape.
+    pub simplify: bool,
+    /// Run several operations as one step. On the CPU only.
+    pub fuse: bool,
+}
+
+impl Passes {
+    /// All of them: the default.
+    pub const ALL: Self = Self {
+        merge: true,
+        simplify: true,
+        fuse: true,
+    };
+    /// None: every operation runs by itself through Candle, bit for bit as eager Candle.
+    pub const NONE: Self = Self {
+        merge: false,
+        simplify: false,
+        fuse: false,
+    };
+}
+
+/// Makes plans, and keeps those that it made.
+pub(crate) struct Planner {
+    passes: Passes,
+    cache: Cache,
+}
+
+impl Planner {
+    /// A planner that keeps so many plans at most.
+    pub(crate) fn new(passes: Passes, kept: usize) -> Self {
+        Self {
+            passes,
+            cache: Cache::new(kept),
+        }
     }
 
-    /// Walking backwards, a value that nobody has needed yet is dead, and the first use met is
-    /// the last.
-    fn drop_dead_steps_and_find_last_uses(&mut self) {
-        let mut needed: SmallVec<[bool; 32]> = SmallVec::from_elem(false, self.values);
-        for &output in &self.outputs {
-            needed[output as usize] = true;
-        }
-        let mut dead = 0;
-        for (place, step) in self.steps.iter().enumerate().rev() {
-            if !needed[step.value as usize] {
-                dead += 1;
-                continue;
-            }
-            for &input in &step.inputs {
-                if !std::mem::replace(&mut needed[input as usize], true) {
-                    self.last_uses.push((place as u32, input));
-                }
-            }
-        }
-        self.last_uses.reverse();
-        if dead > 0 {
-            self.steps.retain(|step| needed[step.value as usize]);
-            self.last_uses.clear();
-            self.drop_dead_steps_and_find_last_uses();
+    /// The plan of a fragment, and the fragment's own part in it.
+    pub(crate) fn prepare<S>(&self, fragment: Fragment<S>) -> Prepared<S> {
+        let (signature, parameters) = signature(&fragment, self.passes.fuse);
+        let plan = self.cache.get(&signature).unwrap_or_else(|| {
+            let draft = Draft::new(&fragment, &parameters);
+            let plan = Arc::new(plan(draft, self.passes));
+            self.cache.put(signature, &plan);
+            plan
+        });
+        let computed = fragment.computed.into_iter();
+        let attached = computed.filter(|node| node.op.is_opaque());
+        Prepared {
+            plan,
+            sources: fragment.sources,
+            attached: attached.map(|node| node.op).collect(),
+            scalars: parameters.scalars,
         }
     }
+
+    /// How many plans were made, and how many are kept.
+    pub(crate) fn counts(&self) -> (u64, usize) {
+        self.cache.counts()
+    }
+}
+
+/// The plan of a draft.
+fn plan(mut draft: Draft, passes: Passes) -> Plan {
+    draft.drop_dead();
+    if passes.simplify {
+        simplify::identities(&mut draft);
+    }
+    if passes.merge {
+        simplify::merge(&mut draft);
+    }
+    let steps = match passes.fuse {
+        true => fuse::steps(&draft),
+        false => draft.nodes.iter().map(|n| op_step(&draft, n)).collect(),
+    };
+    let last_uses = last_uses(&steps, &draft.outputs, draft.values.len());
+    Plan {
+        values: draft.values.len(),
+        steps,
+        last_uses,
+        outputs: draft.outputs,
+    }
+}
+
+/// A node as a step of its own.
+fn op_step(draft: &Draft, node: &draft::DraftNode) -> Step {
+    let info = draft.info(node.value);
+    Step::Op(OpStep {
+        value: node.value,
+        op: node.op.clone(),
+        inputs: node.inputs.clone(),
+        dims: info.dims.clone(),
+        dtype: info.dtype,
+    })
+}
+
+impl Step {
+    /// The value that it computes.
+    pub(crate) fn value(&self) -> ValueId {
+        match self {
+            Step::Op(step) => step.value,
+            Step::Fused(step) => step.value,
+        }
+    }
+
+    /// The values that it reads.
+    fn inputs(&self) -> SmallVec<[ValueId; 4]> {
+        match self {
+            Step::Op(step) => step.inputs.iter().copied().collect(),
+            Step::Fused(step) => step.inputs.iter().map(|input| input.value).collect(),
+        }
+    }
+}
+
+/// Walking backwards, the first use met is the last; outputs have none.
+fn last_uses(steps: &[Step], outputs: &[ValueId], values: usize) -> SmallVec<[(u32, ValueId); 6]> {
+    let mut needed: SmallVec<[bool; 32]> = SmallVec::from_elem(false, values);
+    let mut uses = SmallVec::new();
+    for &output in outputs {
+        needed[output as usize] = true;
+    }
+    for (place, step) in steps.iter().enumerate().rev() {
+        for input in step.inputs() {
+            if !std::mem::replace(&mut needed[input as usize], true) {
+                uses.push((place as u32, input));
+            }
+        }
+    }
+    uses.reverse();
+    uses
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::graph::Op;
-    use candle_core::DType;
-
-    fn step(value: ValueId, inputs: &[ValueId]) -> Step {
-        Computed {
-            value,
-            op: Op::ToDType(DType::F32),
-            inputs: inputs.iter().copied().collect(),
-            dims: SmallVec::new(),
-            dtype: DType::F32,
-        }
-    }
-
-    fn plan(values: u32, steps: Vec<Step>, outputs: &[ValueId]) -> Plan {
-        let fragment = Fragment::<()> {
-            values,
-            sources: SmallVec::new(),
-            computed: steps,
-            outputs: outputs.iter().copied().collect(),
-            host_bytes: 0,
-        };
-        Plan::new(fragment).0
-    }
-
-    #[test]
-    fn a_value_is_done_with_after_its_last_use_unless_it_is_an_output() {
-        // 0 source; 1 = f(0); 2 = g(0, 1); 3 = h(1)
-        let steps = vec![step(1, &[0]), step(2, &[0, 1]), step(3, &[1])];
-        let plan = plan(4, steps, &[2, 3]);
-        assert_eq!(plan.last_uses.as_slice(), [(1, 0), (2, 1)]);
-    }
-
-    #[test]
-    fn what_no_output_needs_is_not_computed() {
-        let steps = vec![step(1, &[0]), step(2, &[1]), step(3, &[0])];
-        let plan = plan(4, steps, &[3]);
-        assert_eq!(plan.steps.len(), 1);
-        assert_eq!(plan.last_uses.as_slice(), [(0, 0)]);
-    }
-}
+mod tests;

@@ -6,7 +6,6 @@
 pub mod node_store;
 pub mod slot;
 pub mod task;
-pub mod versions;
 pub mod waiters;
 
 use std::any::Any;

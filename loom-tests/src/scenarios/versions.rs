@@ -1,7 +1,7 @@
 //! Parameter sets: a value that is replaced while others read it.
 
 use crate::runner::saw;
-use candlewick::store::versions::Versions;
+use candlewick::versions::Versions;
 use candlewick::sync::{Arc, thread};
 
 fn spawn<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> thread::JoinHandle<T> {

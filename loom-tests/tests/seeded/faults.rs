@@ -58,9 +58,9 @@ faults! {
     "store/slot.rs": "let old = self.word.fetch_update(AcqRel, Relaxed, |w| {" => "let old = self.word.fetch_update(Release, Relaxed, |w| {", read_vs_free, RACE;
     "store/node_store.rs": "            None if released == Released::Ended => {" => "            None if released != Released::Held => {", read_vs_free, RACE;
     // parameter sets
-    "store/versions.rs": "self.0.rcu(|old| match f(&old.value) {" => "let seen = self.snapshot();\n        self.0.rcu(|old| match f(&seen.value) {", updates_race, "an update was lost";
-    "store/versions.rs": "number = old.number + 1;" => "number = 1;", updates_race, "no version of its own";
-    "store/versions.rs": "                failed = None;\n" => "", refused_vs_update, "refused, and applied all the same";
+    "versions.rs": "self.0.rcu(|old| match f(&old.value) {" => "let seen = self.snapshot();\n        self.0.rcu(|old| match f(&seen.value) {", updates_race, "an update was lost";
+    "versions.rs": "number = old.number + 1;" => "number = 1;", updates_race, "no version of its own";
+    "versions.rs": "                failed = None;\n" => "", refused_vs_update, "refused, and applied all the same";
     // admission
     "actor/admission.rs": "            false => w | LINE," => "            false => w,", line_vs_release, STUCK;
     "actor/admission.rs": "(w & (CLOSED | LINE) == 0 && weight.fits(w)).then(|| w - weight.units())" => "(w & CLOSED == 0 && weight.fits(w)).then(|| w - weight.units())", no_overtaking, "overtaken";

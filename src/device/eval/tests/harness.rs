@@ -31,11 +31,11 @@ pub(super) fn run(x: &LazyTensor) -> Result<Tensor, Cause> {
     let cut: Result<Fragment<()>, Infallible> = Fragment::cut([x], |_| Ok(None));
     let Ok(fragment) = cut;
     let mut values: Vec<Option<Tensor>> = vec![None; fragment.values as usize];
-    for (value, source) in fragment.sources {
-        let Source::Leaf(tensor) = source else {
+    for source in fragment.sources {
+        let Source::Leaf(tensor) = source.source else {
             panic!("nothing was submitted")
         };
-        values[value as usize] = Some(tensor);
+        values[source.value as usize] = Some(tensor);
     }
     for step in &fragment.computed {
         let inputs: Vec<&Tensor> = step

@@ -1,0 +1,171 @@
+//! How an executor is made.
+
+use super::{Executor, Inner};
+use crate::actor::admission::{MAX_BYTES, MAX_FRAGMENTS};
+use crate::actor::core::{Core, Limits};
+use crate::device::runner::{Meter, Runner};
+use crate::device::simulated::{Script, Simulated};
+use crate::device::stream;
+use crate::error::{BuildError, Result};
+use crate::plan::{Passes, Planner};
+use crate::request::ExecutorHome;
+use candle_core::{Device, DeviceLocation};
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// How an executor is made. See [`Executor::builder`].
+#[derive(Clone)]
+#[must_use]
+pub struct Builder {
+    device: Device,
+    queue_capacity: usize,
+    queue_bytes: u64,
+    thread_name: String,
+    lending: bool,
+    script: Option<Script>,
+    passes: Passes,
+    plans: usize,
+    pool_bytes: u64,
+}
+
+impl Builder {
+    pub(super) fn new(device: &Device) -> Self {
+        Builder {
+            device: device.clone(),
+            queue_capacity: 1024,
+            queue_bytes: 1 << 30,
+            thread_name: "candlewick".into(),
+            lending: true,
+            script: None,
+            passes: Passes::ALL,
+            plans: 1024,
+            pool_bytes: 256 << 20,
+        }
+    }
+
+    /// The bound of the queue in fragments; 1024 by default.
+    pub fn queue_capacity(mut self, fragments: usize) -> Self {
+        self.queue_capacity = fragments;
+        self
+    }
+
+    /// The bound of the queue in bytes of host data that fragments bring along; 1 GiB by
+    /// default. Tensors made by [`LazyTensor::new`](crate::LazyTensor::new) and its like count, in each fragment that
+    /// carries them; tensors wrapped by `LazyTensor::from` do not.
+    pub fn queue_bytes(mut self, bytes: u64) -> Self {
+        self.queue_bytes = bytes;
+        self
+    }
+
+    /// The name of the owner's thread; `candlewick` by default.
+    pub fn thread_name(mut self, name: impl Into<String>) -> Self {
+        self.thread_name = name.into();
+        self
+    }
+
+    /// Whether a thread that waits may run the queue itself while the owner is idle, on a device
+    /// that allows it (the CPU). On by default: it saves two thread switches.
+    pub fn lending(mut self, lending: bool) -> Self {
+        self.lending = lending;
+        self
+    }
+
+    /// What is done to a graph before it runs; everything by default. [`Passes::NONE`] runs every
+    /// operation by itself through Candle and gives eager Candle's answers bit for bit; with
+    /// fusion they differ by rounding, see `docs/performance.md`.
+    pub fn passes(mut self, passes: Passes) -> Self {
+        self.passes = passes;
+        self
+    }
+
+    /// How many plans are kept for graphs of the same structure, shapes and dtypes; 1024 by
+    /// default. Beyond it, half of them go: those used longest ago.
+    pub fn plans(mut self, kept: usize) -> Self {
+        self.plans = kept;
+        self
+    }
+
+    /// How many bytes of buffers for values between steps are kept for later fragments; 256 MiB
+    /// by default. On the CPU only.
+    pub fn pool_bytes(mut self, bytes: u64) -> Self {
+        self.pool_bytes = bytes;
+        self
+    }
+
+    /// Runs on a simulated device: the answers are the CPU's, latency and faults come from the
+    /// script. For tests of what the application does when a device misbehaves.
+    pub fn simulated(mut self, script: &Script) -> Self {
+        self.script = Some(script.clone());
+        self
+    }
+
+    /// Starts the owner.
+    ///
+    /// # Errors
+    /// [`Error::Build`]: a bound is zero or too large; the thread could not be started; the
+    /// device is a CUDA device with a stream for each thread, or one that this build has no
+    /// feature for.
+    pub fn build(self) -> Result<Executor> {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let capacity = self.queue_capacity;
+        if capacity == 0 || capacity > MAX_FRAGMENTS {
+            let max = MAX_FRAGMENTS;
+            return Err(BuildError::Capacity {
+                asked: capacity,
+                max,
+            }
+            .into());
+        }
+        if self.queue_bytes == 0 || self.queue_bytes > MAX_BYTES {
+            let (asked, max) = (self.queue_bytes, MAX_BYTES);
+            return Err(BuildError::CapacityBytes { asked, max }.into());
+        }
+        let stream = match &self.script {
+            Some(script) => Box::new(Simulated::new(script.clone())) as _,
+            None => stream(&self.device, self.pool_bytes)?,
+        };
+        // ORDERING: Relaxed; a count.
+        let id = NEXT.fetch_add(1, Ordering::Relaxed);
+        let meter = Arc::new(Meter::default());
+        let limits = Limits {
+            fragments: capacity,
+            bytes: self.queue_bytes,
+            lending: self.lending,
+        };
+        let engine = Runner::new(stream, id, meter.clone());
+        let core = Core::start(limits, engine, self.thread_name).map_err(BuildError::Thread)?;
+        let (device, location) = (self.device.clone(), self.device.location());
+        let passes = Passes {
+            fuse: self.passes.fuse && location == DeviceLocation::Cpu && self.script.is_none(),
+            ..self.passes
+        };
+        let home = Arc::new(ExecutorHome {
+            id,
+            core,
+            location,
+            planner: Planner::new(passes, self.plans),
+        });
+        Ok(Executor(Arc::new(Inner {
+            home,
+            device,
+            meter,
+        })))
+    }
+}
+
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder")
+            .field("device", &self.device.location())
+            .field("queue_capacity", &self.queue_capacity)
+            .field("queue_bytes", &self.queue_bytes)
+            .field("thread_name", &self.thread_name)
+            .field("lending", &self.lending)
+            .field("simulated", &self.script.is_some())
+            .field("passes", &self.passes)
+            .field("plans", &self.plans)
+            .field("pool_bytes", &self.pool_bytes)
+            .finish()
+    }
+}

@@ -1,0 +1,491 @@
+//! Which operations become one step.
+//!
+//! Walking backwards from the outputs, each operation that the CPU engine knows takes along the
+//! operations that make its operands, as long as nobody else needs what they make, and they work
+//! on the same elements: the same shape, or one number for each of its rows. So a step has one
+//! result, and fails only if an operand of that result has failed.
+
+use super::draft::{Draft, DraftNode, Info};
+use super::layout::Layout;
+use super::program::{Arg, Fused, Instr, Operand, What, share_registers};
+use super::{Step, op_step};
+use crate::graph::fragment::ValueId;
+use crate::graph::{Op, ReduceOp};
+use candle_core::DType;
+use rustc_hash::FxHashMap;
+use smallvec::SmallVec;
+use std::collections::BTreeSet;
+
+/// A step takes so many operations at most.
+const MOST_OPS: usize = 64;
+/// A row that is looked at as a whole has so many elements at most: a few of them fit into the
+/// cache of a core.
+const LONGEST_ROW: usize = 1 << 15;
+
+/// What the engine makes of an operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Role {
+    /// Each element by itself.
+    Element,
+    /// Rows of the dimensions from this one on.
+    Row(usize),
+    /// One number for each such row.
+    Reduce(usize),
+}
+
+/// The rows that a step works on: the dimensions before `split`, and from there on.
+struct Domain<'a> {
+    dims: &'a [usize],
+    split: usize,
+}
+
+impl Domain<'_> {
+    /// Whether a value of these dimensions has one number for each row.
+    fn is_per_row(&self, dims: &[usize]) -> bool {
+        let (rows, rest) = (&self.dims[..self.split], dims.get(self.split..));
+        dims.get(..self.split) == Some(rows)
+            && rest.is_some_and(|rest| rest.is_empty() || self.keeps(rest))
+    }
+
+    /// Whether the row's own dimensions are there, with size 1.
+    fn keeps(&self, rest: &[usize]) -> bool {
+        rest.len() == self.dims.len() - self.split && rest.iter().all(|&d| d == 1)
+    }
+
+    fn cols(&self) -> usize {
+        self.dims[self.split..].iter().product()
+    }
+}
+
+/// The steps of a draft.
+pub(super) fn steps(draft: &Draft) -> Vec<Step> {
+    let mut fuse = Fuse::new(draft);
+    let mut steps = Vec::new();
+    for place in (0..draft.nodes.len()).rev() {
+        let node = &draft.nodes[place];
+        if !fuse.needed[node.value as usize] {
+            continue;
+        }
+        let step = match fuse.role(place) {
+            Some(role) => Step::Fused(Box::new(fuse.group(place, role))),
+            None => op_step(draft, node),
+        };
+        for input in step.inputs() {
+            fuse.needed[input as usize] = true;
+        }
+        steps.push(step);
+    }
+    steps.reverse();
+    steps
+}
+
+struct Fuse<'a> {
+    draft: &'a Draft,
+    /// Which node computes a value.
+    makers: Vec<Option<u32>>,
+    /// How many operands of nodes a value is; outputs are one more.
+    uses: Vec<u32>,
+    /// Values that must exist by themselves.
+    needed: Vec<bool>,
+}
+
+impl<'a> Fuse<'a> {
+    fn new(draft: &'a Draft) -> Self {
+        let values = draft.values.len();
+        let mut fuse = Self {
+            draft,
+            makers: vec![None; values],
+            uses: vec![0; values],
+            needed: vec![false; values],
+        };
+        for (place, node) in draft.nodes.iter().enumerate() {
+            fuse.makers[node.value as usize] = Some(place as u32);
+            for &input in &node.inputs {
+                fuse.uses[input as usize] += 1;
+            }
+        }
+        for &output in &draft.outputs {
+            fuse.uses[output as usize] += 1;
+            fuse.needed[output as usize] = true;
+        }
+        fuse
+    }
+
+    fn info(&self, value: ValueId) -> &'a Info {
+        self.draft.info(value)
+    }
+
+    /// What the engine makes of a node; `None` if it goes to Candle.
+    fn role(&self, place: usize) -> Option<Role> {
+        let node = &self.draft.nodes[place];
+        let op = node.op.own()?;
+        let dtype = |i: usize| node.inputs.get(i).map(|&v| self.info(v).dtype);
+        let f32s = |from: usize| (from..node.inputs.len()).all(|i| dtype(i) == Some(DType::F32));
+        let first = &self.info(*node.inputs.first()?).dims;
+        let rank = first.len();
+        let row = |split: usize| first[split..].iter().product::<usize>() <= LONGEST_ROW;
+        let elements = first.iter().all(|&d| d > 0);
+        match op {
+            Op::WhereCond => (dtype(0) == Some(DType::U8) && f32s(1)).then_some(Role::Element),
+            Op::ToDType(DType::F32) => (dtype(0) == Some(DType::U8)).then_some(Role::Element),
+            _ if !f32s(0) => None,
+            Op::Unary(_)
+            | Op::Elu(_)
+            | Op::Powf(_)
+            | Op::Affine { .. }
+            | Op::Binary { .. }
+            | Op::BinaryScalar { .. }
+            | Op::Compare { .. }
+            | Op::CompareScalar { .. }
+            | Op::Contiguous => Some(Role::Element),
+            Op::Softmax(dim) | Op::LogSoftmax(dim) if dim + 1 == rank && row(*dim) && elements => {
+                Some(Role::Row(*dim))
+            }
+            Op::SoftmaxLastDim | Op::RmsNorm { .. } | Op::LayerNorm { .. }
+                if rank > 0 && row(rank - 1) && elements =>
+            {
+                Some(Role::Row(rank - 1))
+            }
+            Op::Reduce {
+                op: ReduceOp::Sum | ReduceOp::Max | ReduceOp::Min,
+                dims,
+                ..
+            } => {
+                let split = rank.checked_sub(dims.len())?;
+                let trailing = (split..rank).all(|d| dims.contains(&d));
+                let fits = !dims.is_empty() && trailing && row(split) && elements;
+                fits.then_some(Role::Reduce(split))
+            }
+            _ => None,
+        }
+    }
+
+    /// The rows that a step with this node as its result works on.
+    fn domain(&self, place: usize, role: Role) -> Domain<'a> {
+        let node = &self.draft.nodes[place];
+        let own = &self.info(node.value).dims;
+        match role {
+            Role::Row(split) => Domain { dims: own, split },
+            Role::Reduce(split) => Domain {
+                dims: &self.info(node.inputs[0]).dims,
+                split,
+            },
+            Role::Element => self.domain_of_elements(place, own),
+        }
+    }
+
+    /// What is done to each element joins the rows that it is made from, or that it is made of:
+    /// a normalisation before it, or a reduction.
+    fn domain_of_elements(&self, place: usize, own: &'a [usize]) -> Domain<'a> {
+        let mut ways: SmallVec<[usize; 8]> = SmallVec::from_slice(&[place]);
+        let mut looked_at = 0;
+        while let Some(place) = ways.pop() {
+            for &input in &self.draft.nodes[place].inputs {
+                looked_at += 1;
+                let Some(maker) = self.makers[input as usize] else {
+                    continue;
+                };
+                let maker = maker as usize;
+                if looked_at > MOST_OPS
+                    || self.uses[input as usize] > 1 && self.needed[input as usize]
+                {
+                    continue;
+                }
+                let dims: &[usize] = &self.info(input).dims;
+                match self.role(maker) {
+                    Some(Role::Row(split)) if dims == own => return Domain { dims: own, split },
+                    Some(Role::Reduce(split)) => {
+                        let from: &[usize] = &self.info(self.draft.nodes[maker].inputs[0]).dims;
+                        let domain = Domain { dims: from, split };
+                        let fits = from == own || dims == own;
+                        if fits && (dims == own || domain.keeps(dims.get(split..).unwrap_or(&[]))) {
+                            return domain;
+                        }
+                    }
+                    Some(Role::Element) => ways.push(maker),
+                    _ => {}
+                }
+            }
+        }
+        Domain {
+            dims: own,
+            split: own.len(),
+        }
+    }
+
+    /// The step whose result is the node at `place`.
+    fn group(&self, place: usize, role: Role) -> Fused {
+        let domain = self.domain(place, role);
+        let members = self.members(place, &domain);
+        let mut build = Build {
+            fuse: self,
+            domain: &domain,
+            instrs: Vec::new(),
+            inputs: SmallVec::new(),
+            known: FxHashMap::default(),
+            whole_rows: false,
+        };
+        let mut ops = Vec::new();
+        for &place in &members {
+            let node = &self.draft.nodes[place];
+            build.node(node);
+            ops.extend(node.op.own().map(Op::name));
+        }
+        let value = self.draft.nodes[place].value;
+        let (_, per_row) = build.known[&(value, None)];
+        let Build {
+            mut instrs,
+            inputs,
+            whole_rows,
+            ..
+        } = build;
+        let registers = share_registers(&mut instrs);
+        let info = self.info(value);
+        let count: usize = domain.dims.iter().product();
+        let cols = if whole_rows { domain.cols() } else { count };
+        Fused {
+            value,
+            dims: info.dims.clone(),
+            dtype: info.dtype,
+            inputs,
+            rows: if count == 0 { 0 } else { count / cols },
+            cols,
+            whole_rows,
+            instrs,
+            registers,
+            per_row,
+            ops,
+        }
+    }
+
+    /// The nodes of a step, in order. Going from users to operands, a node's users have all been
+    /// looked at before it is.
+    fn members(&self, place: usize, domain: &Domain<'_>) -> BTreeSet<usize> {
+        let mut members = BTreeSet::from([place]);
+        let mut candidates: BTreeSet<usize> = BTreeSet::new();
+        let mut inside: FxHashMap<ValueId, u32> = FxHashMap::default();
+        let mut next = Some(place);
+        while let Some(place) = next {
+            for &input in &self.draft.nodes[place].inputs {
+                *inside.entry(input).or_default() += 1;
+                candidates.extend(self.makers[input as usize].map(|m| m as usize));
+            }
+            next = None;
+            while let Some(place) = candidates.pop_last() {
+                let value = self.draft.nodes[place].value;
+                let only_here = inside[&value] == self.uses[value as usize];
+                let joins =
+                    || self.joins(place, domain) && self.fits_users(place, &members, domain);
+                if only_here && members.len() < MOST_OPS && joins() {
+                    members.insert(place);
+                    next = Some(place);
+                    break;
+                }
+            }
+        }
+        members
+    }
+
+    /// Whether a node works on the rows of this domain.
+    fn joins(&self, place: usize, domain: &Domain<'_>) -> bool {
+        let node = &self.draft.nodes[place];
+        let dims: &[usize] = &self.info(node.value).dims;
+        let from = |i: usize| -> &[usize] { &self.info(node.inputs[i]).dims };
+        match self.role(place) {
+            Some(Role::Element) => {
+                dims == domain.dims || domain.split < domain.dims.len() && domain.is_per_row(dims)
+            }
+            Some(Role::Row(split)) => dims == domain.dims && split == domain.split,
+            Some(Role::Reduce(split)) => from(0) == domain.dims && split == domain.split,
+            None => false,
+        }
+    }
+
+    /// One number for each row, in a shape that does not say so, means something else to an
+    /// operation on whole elements: there it would be broadcast along the rows.
+    fn fits_users(&self, place: usize, members: &BTreeSet<usize>, domain: &Domain<'_>) -> bool {
+        let value = self.draft.nodes[place].value;
+        let dims: &[usize] = &self.info(value).dims;
+        let whole = dims == domain.dims || domain.keeps(dims.get(domain.split..).unwrap_or(&[]));
+        let reads = |user: &&usize| self.draft.nodes[**user].inputs.contains(&value);
+        whole
+            || members.iter().filter(reads).all(|&user| {
+                let user: &[usize] = &self.info(self.draft.nodes[user].value).dims;
+                user == dims
+            })
+    }
+
+    /// The value that a view looks at, and where.
+    fn resolve(&self, value: ValueId) -> (ValueId, Layout) {
+        let mut views: SmallVec<[&Op; 4]> = SmallVec::new();
+        let mut chain: SmallVec<[ValueId; 4]> = SmallVec::from_slice(&[value]);
+        let mut base = value;
+        while let Some(maker) = self.makers[base as usize] {
+            let node = &self.draft.nodes[maker as usize];
+            match (node.op.own(), &node.inputs[..]) {
+                (Some(op), &[input]) if is_view(op) => {
+                    views.push(op);
+                    base = input;
+                    chain.push(base);
+                }
+                _ => break,
+            }
+        }
+        let mut layout = self.stored(base);
+        while let Some(op) = views.pop() {
+            chain.pop();
+            match layout.viewed(op) {
+                Some(view) => layout = view,
+                // Strides cannot say it: what was made so far is copied by Candle.
+                None => {
+                    base = chain[chain.len() - 1];
+                    layout = Layout::contiguous(&self.info(base).dims);
+                }
+            }
+        }
+        (base, layout)
+    }
+
+    /// How a value lies in memory that exists by itself. Views that Candle makes are put in
+    /// order when they are read.
+    fn stored(&self, value: ValueId) -> Layout {
+        let info = self.info(value);
+        let mut layout = Layout::contiguous(&info.dims);
+        if let Some(strides) = &info.strides {
+            layout.strides = strides.clone();
+        }
+        layout
+    }
+}
+
+/// Whether an operation only says where to look.
+fn is_view(op: &Op) -> bool {
+    matches!(
+        op,
+        Op::Transpose(..)
+            | Op::Permute(_)
+            | Op::Narrow { .. }
+            | Op::Squeeze(_)
+            | Op::Unsqueeze(_)
+            | Op::BroadcastAs(_)
+            | Op::Reshape(_)
+    )
+}
+
+/// A step in the making.
+struct Build<'a, 'b> {
+    fuse: &'b Fuse<'a>,
+    domain: &'b Domain<'a>,
+    instrs: Vec<Instr>,
+    inputs: SmallVec<[Operand; 4]>,
+    /// Where a value is found, and whether it has one number for each row; what was read from
+    /// outside, as it was broadcast.
+    known: FxHashMap<(ValueId, Option<bool>), (Arg, bool)>,
+    whole_rows: bool,
+}
+
+impl Build<'_, '_> {
+    fn push(&mut self, what: What, per_row: bool) -> Arg {
+        self.whole_rows |= per_row;
+        let to = self.instrs.len() as u16;
+        self.instrs.push(Instr { what, to, per_row });
+        Arg::Register(to)
+    }
+
+    /// A value as a tile of whole elements, or as one number for each row; as these dimensions.
+    fn arg(&mut self, value: ValueId, dims: &[usize]) -> Arg {
+        let per_row = dims != self.domain.dims;
+        if let Some(&(arg, is_per_row)) = self.known.get(&(value, None)) {
+            if is_per_row == per_row {
+                return arg;
+            }
+            if let Some(&(arg, _)) = self.known.get(&(value, Some(per_row))) {
+                return arg;
+            }
+            self.whole_rows = true;
+            let arg = self.push(What::Spread(arg), false);
+            self.known.insert((value, Some(per_row)), (arg, per_row));
+            return arg;
+        }
+        if let Some(&(arg, _)) = self.known.get(&(value, Some(per_row))) {
+            return arg;
+        }
+        let arg = self.outside(value, dims, per_row);
+        self.known.insert((value, Some(per_row)), (arg, per_row));
+        arg
+    }
+
+    /// Reads a value that is not made here.
+    fn outside(&mut self, value: ValueId, dims: &[usize], per_row: bool) -> Arg {
+        let (base, layout) = self.fuse.resolve(value);
+        let access = layout.broadcast(dims).collapsed();
+        let dtype = self.fuse.info(base).dtype;
+        let number = self.inputs.len() as u16;
+        let whole = access.is_run() && !access.strides.is_empty() && dtype == DType::F32;
+        self.inputs.push(Operand {
+            value: base,
+            as_it_lies: self.fuse.info(base).strides.is_some(),
+            access,
+        });
+        match whole {
+            true => Arg::Input(number),
+            false => self.push(What::Load(number), per_row),
+        }
+    }
+
+    /// The instructions of one node.
+    fn node(&mut self, node: &DraftNode) {
+        let (own, all) = (&self.fuse.info(node.value).dims[..], self.domain.dims);
+        let Some(op) = node.op.own() else {
+            unreachable!("the user's own operations go to Candle")
+        };
+        let input = |i: usize| node.inputs[i];
+        let scalar = |i: usize| node.scalars[i];
+        let (arg, per_row) = match op {
+            Op::Softmax(_) | Op::SoftmaxLastDim => (self.row(What::Softmax, input(0)), false),
+            Op::LogSoftmax(_) => (self.row(What::LogSoftmax, input(0)), false),
+            Op::RmsNorm { eps } => {
+                let scaled = self.row(|a| What::Scale(a, *eps), input(0));
+                let alpha = self.arg(input(1), all);
+                let times = What::Binary(crate::graph::BinaryOp::Mul, scaled, alpha);
+                (self.push(times, false), false)
+            }
+            Op::LayerNorm { eps } => {
+                let centered = self.row(|a| What::Center(a, *eps), input(0));
+                let (alpha, beta) = (self.arg(input(1), all), self.arg(input(2), all));
+                let times = What::Binary(crate::graph::BinaryOp::Mul, centered, alpha);
+                let scaled = self.push(times, false);
+                let plus = What::Binary(crate::graph::BinaryOp::Add, scaled, beta);
+                (self.push(plus, false), false)
+            }
+            Op::Reduce { op, .. } => {
+                let arg = self.arg(input(0), all);
+                (self.push(What::Reduce(*op, arg), true), true)
+            }
+            _ => {
+                let per_row = own != all;
+                let mut arg = |i: usize| self.arg(node.inputs[i], own);
+                let what = match *op {
+                    Op::Unary(op) => What::Unary(op, arg(0)),
+                    Op::Elu(_) => What::Elu(arg(0), scalar(0)),
+                    Op::Powf(_) => What::Powf(arg(0), scalar(0)),
+                    Op::Affine { .. } => What::Affine(arg(0), scalar(0), scalar(1)),
+                    Op::Binary { op, .. } => What::Binary(op, arg(0), arg(1)),
+                    Op::BinaryScalar { op, .. } => What::BinaryScalar(op, arg(0), scalar(0)),
+                    Op::Compare { op, .. } => What::Compare(op, arg(0), arg(1)),
+                    Op::CompareScalar { op, .. } => What::CompareScalar(op, arg(0), scalar(0)),
+                    Op::WhereCond => What::Select(arg(0), arg(1), arg(2)),
+                    _ => What::Copy(arg(0)),
+                };
+                (self.push(what, per_row), per_row)
+            }
+        };
+        self.known.insert((node.value, None), (arg, per_row));
+    }
+
+    fn row(&mut self, what: impl FnOnce(Arg) -> What, input: ValueId) -> Arg {
+        self.whole_rows = true;
+        let arg = self.arg(input, self.domain.dims);
+        self.push(what(arg), false)
+    }
+}

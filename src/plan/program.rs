@@ -1,0 +1,173 @@
+//! Several operations as one step: a small program that runs over tiles.
+//!
+//! A program works on rows: `rows` of `cols` elements each. A register holds a tile of whole
+//! elements, or one number for each row of the tile. Instructions are in an order in which every
+//! argument is computed before it is used, and never write a register that they read.
+
+use super::layout::Access;
+use crate::graph::fragment::ValueId;
+use crate::graph::{BinaryOp, CompareOp, Dims, ReduceOp, UnaryOp};
+use candle_core::DType;
+use smallvec::SmallVec;
+
+/// One step of the CPU engine.
+#[derive(Debug)]
+pub(crate) struct Fused {
+    pub(crate) value: ValueId,
+    pub(crate) dims: Dims,
+    /// `F32`, or `U8` of a comparison.
+    pub(crate) dtype: DType,
+    pub(crate) inputs: SmallVec<[Operand; 4]>,
+    pub(crate) rows: usize,
+    pub(crate) cols: usize,
+    /// Whether instructions look at whole rows, so that tiles must be whole rows.
+    pub(crate) whole_rows: bool,
+    pub(crate) instrs: Vec<Instr>,
+    /// How many registers the instructions use.
+    pub(crate) registers: usize,
+    /// Whether the result, which the last instruction makes, is one number for each row.
+    pub(crate) per_row: bool,
+    /// The operations in it, for people.
+    pub(crate) ops: Vec<&'static str>,
+}
+
+/// What a program reads.
+#[derive(Debug)]
+pub(crate) struct Operand {
+    pub(crate) value: ValueId,
+    /// Whether it is read as it lies; else it is put in order first, should it not be.
+    pub(crate) as_it_lies: bool,
+    /// How its elements are walked over.
+    pub(crate) access: Access,
+}
+
+/// Where an instruction finds a tile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Arg {
+    Register(u16),
+    /// An operand of dtype F32 that lies in order.
+    Input(u16),
+}
+
+/// A parameter of the plan.
+pub(crate) type ScalarId = u32;
+
+/// One instruction: on a tile, or on the numbers of its rows.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Instr {
+    pub(crate) what: What,
+    pub(crate) to: u16,
+    pub(crate) per_row: bool,
+}
+
+/// What an instruction does.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum What {
+    /// Reads an operand that does not lie in order, or is not F32.
+    Load(u16),
+    /// The same once more.
+    Copy(Arg),
+    Unary(UnaryOp, Arg),
+    Elu(Arg, ScalarId),
+    Powf(Arg, ScalarId),
+    Affine(Arg, ScalarId, ScalarId),
+    Binary(BinaryOp, Arg, Arg),
+    BinaryScalar(BinaryOp, Arg, ScalarId),
+    Compare(CompareOp, Arg, Arg),
+    CompareScalar(CompareOp, Arg, ScalarId),
+    /// The second where the first is not zero, else the third.
+    Select(Arg, Arg, Arg),
+    /// Over each row.
+    Softmax(Arg),
+    LogSoftmax(Arg),
+    /// Divided by the root of the mean square and `eps`.
+    Scale(Arg, f32),
+    /// Mean zero, divided by the root of the variance and `eps`.
+    Center(Arg, f32),
+    /// One number for each row.
+    Reduce(ReduceOp, Arg),
+    /// That number for each element of the row.
+    Spread(Arg),
+}
+
+impl What {
+    /// The tiles that it reads.
+    pub(crate) fn args(&self) -> SmallVec<[Arg; 3]> {
+        match *self {
+            What::Load(_) => SmallVec::new(),
+            What::Copy(a)
+            | What::Unary(_, a)
+            | What::Elu(a, _)
+            | What::Powf(a, _)
+            | What::Affine(a, ..)
+            | What::BinaryScalar(_, a, _)
+            | What::CompareScalar(_, a, _)
+            | What::Softmax(a)
+            | What::LogSoftmax(a)
+            | What::Scale(a, _)
+            | What::Center(a, _)
+            | What::Reduce(_, a)
+            | What::Spread(a) => SmallVec::from_slice(&[a]),
+            What::Binary(_, a, b) | What::Compare(_, a, b) => SmallVec::from_slice(&[a, b]),
+            What::Select(a, b, c) => SmallVec::from_slice(&[a, b, c]),
+        }
+    }
+
+    fn args_mut(&mut self) -> SmallVec<[&mut Arg; 3]> {
+        match self {
+            What::Load(_) => SmallVec::new(),
+            What::Copy(a)
+            | What::Unary(_, a)
+            | What::Elu(a, _)
+            | What::Powf(a, _)
+            | What::Affine(a, ..)
+            | What::BinaryScalar(_, a, _)
+            | What::CompareScalar(_, a, _)
+            | What::Softmax(a)
+            | What::LogSoftmax(a)
+            | What::Scale(a, _)
+            | What::Center(a, _)
+            | What::Reduce(_, a)
+            | What::Spread(a) => SmallVec::from_iter([a]),
+            What::Binary(_, a, b) | What::Compare(_, a, b) => SmallVec::from_iter([a, b]),
+            What::Select(a, b, c) => SmallVec::from_iter([a, b, c]),
+        }
+    }
+}
+
+/// Gives instructions, each of which writes a register of its own, as few registers as they need
+/// at once. Returns how many that are.
+pub(super) fn share_registers(instrs: &mut [Instr]) -> usize {
+    let mut last_use = vec![0; instrs.len()];
+    for (place, instr) in instrs.iter().enumerate() {
+        for arg in instr.what.args() {
+            if let Arg::Register(register) = arg {
+                last_use[register as usize] = place;
+            }
+        }
+    }
+    let mut given = vec![0u16; instrs.len()];
+    let mut free: Vec<u16> = Vec::new();
+    let mut registers = 0;
+    for (place, instr) in instrs.iter_mut().enumerate() {
+        // taken before those that end here are given back: it must not be one of them
+        let register = free.pop().unwrap_or_else(|| {
+            registers += 1;
+            registers - 1
+        });
+        let mut ended: SmallVec<[u16; 3]> = SmallVec::new();
+        for arg in instr.what.args_mut() {
+            if let Arg::Register(old) = arg {
+                let ends = last_use[*old as usize] == place;
+                *old = given[*old as usize];
+                if ends && !ended.contains(old) {
+                    ended.push(*old);
+                }
+            }
+        }
+        free.extend(ended);
+        given[instr.to as usize] = register;
+        instr.to = register;
+    }
+    registers as usize
+}
