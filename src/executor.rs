@@ -11,6 +11,7 @@ use crate::device::runner::{Meter, Runner, is_driving};
 use crate::error::{Error, Result};
 use crate::habit;
 use crate::handle::{Handle, Outputs};
+use crate::plan::Explanation;
 use crate::request::{ExecutorHome, Launched, Request};
 use crate::sync::Deadline;
 use candle_core::Device;
@@ -222,6 +223,29 @@ impl Executor {
             },
             Refused::Closed => self.0.home.core.lost().unwrap_or(Error::Closed),
         }
+    }
+
+    /// How these outputs would run if they were submitted now: the steps, what each of them
+    /// fuses, which go through Candle. Submits nothing.
+    ///
+    /// # Errors
+    /// Those of [`Executor::submit`] that a graph by itself causes: [`Error::ForeignExecutor`],
+    /// [`Error::ForeignDevice`], [`Error::TooLarge`].
+    ///
+    /// ```
+    /// use candlewick::{D, Device, Executor, LazyTensor};
+    /// let executor = Executor::new(&Device::Cpu)?;
+    /// let x = LazyTensor::new(&[[1f32, 2.0], [3.0, 4.0]], &Device::Cpu)?;
+    /// let y = (x.matmul(&x.t()?)? * 0.5)?.softmax(D::Minus1)?;
+    /// let explanation = executor.explain(&y)?;
+    /// assert_eq!((explanation.steps(), explanation.fused_steps()), (3, 1));
+    /// println!("{explanation}"); // one line for each step
+    /// assert!(explanation.plan_dot().starts_with("digraph"));
+    /// # Ok::<_, candlewick::Error>(())
+    /// ```
+    pub fn explain<O: Outputs>(&self, outputs: O) -> Result<Explanation> {
+        let request = Request::cut(&self.0.home, outputs.tensors())?;
+        Ok(request.explain(&self.0.home))
     }
 
     /// The figures of this moment; cheap, from any thread.

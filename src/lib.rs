@@ -121,7 +121,7 @@ pub use self::{
     graph::{Indexer, IntoIndexers, LazyTensor, ShapeWithOneHole, TensorOrScalar},
     handle::{Cancel, Handle, Outputs, Results},
     params::{Params, Snapshot},
-    plan::Passes,
+    plan::{Explanation, Passes},
 };
 #[cfg(not(candlewick_core))]
 pub use candle_core::{D, DType, Device, Shape, Tensor};

@@ -11,7 +11,7 @@ use crate::device::runner::{Output, Runner, Tensors, Work};
 use crate::error::{Error, Result};
 use crate::graph::fragment::{Fragment, Source};
 use crate::graph::{Home, LazyTensor, Node, NodeId};
-use crate::plan::{Planner, Prepared};
+use crate::plan::{Explanation, Planner, Prepared};
 use crate::store::node_store::{Held, NodeStore};
 use crate::store::slot::Slot;
 use crate::store::task::Payload;
@@ -118,6 +118,11 @@ impl Request {
             places,
             fragment,
         })
+    }
+
+    /// How it would run.
+    pub(crate) fn explain(&self, home: &ExecutorHome) -> Explanation {
+        home.planner.explain(&self.fragment)
     }
 
     /// Bytes of host data that the fragment brings along.

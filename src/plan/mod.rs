@@ -2,6 +2,7 @@
 
 mod cache;
 mod draft;
+mod explain;
 mod fuse;
 mod layout;
 pub(crate) mod program;
@@ -14,6 +15,7 @@ use cache::Cache;
 use candle_core::DType;
 use draft::Draft;
 pub(crate) use draft::PlannedOp;
+pub use explain::Explanation;
 pub(crate) use program::Fused;
 use signature::signature;
 use smallvec::SmallVec;
@@ -124,6 +126,13 @@ impl Planner {
             attached: attached.map(|node| node.op).collect(),
             scalars: parameters.scalars,
         }
+    }
+
+    /// How a fragment would run.
+    pub(crate) fn explain<S>(&self, fragment: &Fragment<S>) -> Explanation {
+        let (_, parameters) = signature(fragment, self.passes.fuse);
+        let plan = plan(Draft::new(fragment, &parameters), self.passes);
+        explain::explain(fragment, &plan)
     }
 
     /// How many plans were made, and how many are kept.
