@@ -151,6 +151,7 @@ impl Access {
 
     /// Calls `run(from, stride, len)` for each run of elements with one stride, in order, of the
     /// `len` elements from place `start` of the view.
+    #[inline(always)] // compiled for the instruction set of the loop that it stands in
     pub(crate) fn runs(&self, start: usize, len: usize, mut run: impl FnMut(usize, usize, usize)) {
         let (Some(&inner), Some(&stride)) = (self.dims.last(), self.strides.last()) else {
             return run(self.offset, 0, len);

@@ -35,7 +35,44 @@ pub(super) struct Part<'a> {
 
 thread_local! {
     /// The registers, kept between steps.
-    static REGISTERS: RefCell<Vec<Vec<f32>>> = const { RefCell::new(Vec::new()) };
+    static REGISTERS: RefCell<Vec<Register>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Memory for one tile, beginning with a cache line: a vector that crosses lines costs twice.
+#[derive(Default)]
+struct Register {
+    memory: Vec<f32>,
+    start: usize,
+}
+
+impl Register {
+    /// Elements of a cache line.
+    const LINE: usize = 16;
+
+    /// Makes room for a tile. Registers begin in different lines of their pages: a load waits
+    /// for an earlier store to the same place of another page.
+    fn reserve(&mut self, number: usize, len: usize) {
+        let stagger = number % 8 * Self::LINE;
+        if self.memory.len() < len + 9 * Self::LINE {
+            self.memory.resize(len + 9 * Self::LINE, 0.0);
+            let align = self.memory.as_ptr().align_offset(64);
+            self.start = align.min(Self::LINE) + stagger;
+        }
+    }
+
+    #[inline(always)]
+    fn tile(&self, len: usize) -> &[f32] {
+        &self.memory[self.start..self.start + len]
+    }
+
+    /// The same as something to write to.
+    #[inline(always)]
+    fn target(&mut self, len: usize) -> Target<'_> {
+        let tile: *mut [f32] = &mut self.memory[self.start..self.start + len];
+        // SAFETY: the same memory, borrowed for as long; instructions only ever write numbers to
+        // a target, so the register stays initialised.
+        unsafe { &mut *(tile as *mut [MaybeUninit<f32>]) }
+    }
 }
 
 /// One tile of a part.
@@ -55,13 +92,11 @@ impl Part<'_> {
         let mut registers = REGISTERS.take();
         let count = self.step.registers.max(1);
         if registers.len() < count {
-            registers.resize_with(count, Vec::new);
+            registers.resize_with(count, Register::default);
         }
         let len = self.tile_len();
-        for register in &mut registers[..count] {
-            if register.len() < len {
-                register.resize(len, 0.0);
-            }
+        for (number, register) in registers[..count].iter_mut().enumerate() {
+            register.reserve(number, len);
         }
         let part = Run {
             part: self,
@@ -83,7 +118,7 @@ impl Part<'_> {
 
 struct Run<'a, 'r> {
     part: Part<'a>,
-    registers: &'r mut Vec<Vec<f32>>,
+    registers: &'r mut Vec<Register>,
     tile: usize,
 }
 
@@ -124,7 +159,7 @@ impl WithSimd for Run<'_, '_> {
 
 /// Runs the instructions on one tile. The last one writes where the result goes.
 #[inline(always)]
-fn run_tile<S: Simd>(part: &mut Part<'_>, registers: &mut [Vec<f32>], tile: Tile) {
+fn run_tile<S: Simd>(part: &mut Part<'_>, registers: &mut [Register], tile: Tile) {
     let step = part.step;
     let reads = Reads {
         step,
@@ -134,7 +169,7 @@ fn run_tile<S: Simd>(part: &mut Part<'_>, registers: &mut [Vec<f32>], tile: Tile
     let (before, last) = step.instrs.split_at(step.instrs.len() - 1);
     for instr in before {
         let mut to = std::mem::take(&mut registers[instr.to as usize]);
-        reads.run::<S>(registers, instr, as_target(&mut to), tile);
+        reads.run::<S>(registers, instr, to.target(tile.len), tile);
         registers[instr.to as usize] = to;
     }
     let result = match step.per_row {
@@ -147,21 +182,13 @@ fn run_tile<S: Simd>(part: &mut Part<'_>, registers: &mut [Vec<f32>], tile: Tile
         Out::F32(out) => reads.run::<S>(registers, instr, &mut out[result][..len], tile),
         Out::U8(out) => {
             let mut to = std::mem::take(&mut registers[instr.to as usize]);
-            reads.run::<S>(registers, instr, as_target(&mut to), tile);
-            for (out, &x) in out[result][..len].iter_mut().zip(&to[..]) {
+            reads.run::<S>(registers, instr, to.target(tile.len), tile);
+            for (out, &x) in out[result][..len].iter_mut().zip(to.tile(len)) {
                 out.write(if x != 0.0 { 1 } else { 0 });
             }
             registers[instr.to as usize] = to;
         }
     }
-}
-
-/// A register as something to write to.
-fn as_target(register: &mut Vec<f32>) -> Target<'_> {
-    let register: *mut [f32] = register.as_mut_slice();
-    // SAFETY: the same memory, borrowed for as long; instructions only ever write numbers to a
-    // target, so the register stays initialised.
-    unsafe { &mut *(register as *mut [MaybeUninit<f32>]) }
 }
 
 /// What an instruction reads.
@@ -173,7 +200,7 @@ struct Reads<'a> {
 
 impl Reads<'_> {
     #[inline(always)]
-    fn run<S: Simd>(&self, registers: &[Vec<f32>], instr: &Instr, to: Target<'_>, tile: Tile) {
+    fn run<S: Simd>(&self, registers: &[Register], instr: &Instr, to: Target<'_>, tile: Tile) {
         let len = if instr.per_row { tile.rows } else { tile.len };
         let to = &mut to[..len];
         let cols = self.step.cols;
@@ -216,13 +243,13 @@ impl Reads<'_> {
     #[inline(always)]
     fn arg<'a>(
         &'a self,
-        registers: &'a [Vec<f32>],
+        registers: &'a [Register],
         arg: Arg,
         place: usize,
         len: usize,
     ) -> &'a [f32] {
         match arg {
-            Arg::Register(register) => &registers[register as usize][..len],
+            Arg::Register(register) => registers[register as usize].tile(len),
             Arg::Input(input) => {
                 let from = self.step.inputs[input as usize].access.offset + place;
                 match self.inputs[input as usize] {

@@ -14,10 +14,21 @@ pub(super) type Target<'a> = &'a mut [MaybeUninit<f32>];
 /// vectors, and the same for all instruction sets.
 const LANES: usize = 32;
 
+/// How many elements come before the first whole cache line of the target. They are done apart:
+/// a vector that crosses lines costs twice, and results come with the allocator's alignment.
+#[inline(always)]
+fn before_line(to: &[MaybeUninit<f32>]) -> usize {
+    to.as_ptr().align_offset(64).min(to.len())
+}
+
 #[inline(always)]
 pub(super) fn map(to: Target<'_>, a: &[f32], f: impl Fn(f32) -> f32) {
-    for (to, &a) in to.iter_mut().zip(a) {
-        to.write(f(a));
+    let (a, len) = (&a[..to.len()], before_line(to));
+    let ((first, rest), (a_first, a_rest)) = (to.split_at_mut(len), a.split_at(len));
+    for (to, a) in [(first, a_first), (rest, a_rest)] {
+        for (to, &a) in to.iter_mut().zip(a) {
+            to.write(f(a));
+        }
     }
 }
 
@@ -74,15 +85,15 @@ pub(super) fn powf(to: Target<'_>, a: &[f32], exponent: f32) {
 
 /// What stands on the right: a tile, or one number for all elements.
 pub(super) trait Right: Copy {
-    /// The first `len` of it.
-    fn first(self, len: usize) -> Self;
+    /// A part of it.
+    fn cut(self, from: usize, to: usize) -> Self;
     fn at(self, i: usize) -> f32;
 }
 
 impl Right for &[f32] {
     #[inline(always)]
-    fn first(self, len: usize) -> Self {
-        &self[..len]
+    fn cut(self, from: usize, to: usize) -> Self {
+        &self[from..to]
     }
     #[inline(always)]
     fn at(self, i: usize) -> f32 {
@@ -92,7 +103,7 @@ impl Right for &[f32] {
 
 impl Right for f32 {
     #[inline(always)]
-    fn first(self, _: usize) -> Self {
+    fn cut(self, _: usize, _: usize) -> Self {
         self
     }
     #[inline(always)]
@@ -103,10 +114,17 @@ impl Right for f32 {
 
 #[inline(always)]
 fn zip<R: Right>(to: Target<'_>, a: &[f32], b: R, f: impl Fn(f32, f32) -> f32) {
-    let len = to.len();
-    let (a, b) = (&a[..len], b.first(len));
-    for i in 0..len {
-        to[i].write(f(a[i], b.at(i)));
+    let (a, all, len) = (&a[..to.len()], b.cut(0, to.len()), before_line(to));
+    let ((first, rest), (a_first, a_rest)) = (to.split_at_mut(len), a.split_at(len));
+    let parts = [
+        (first, a_first, all.cut(0, len)),
+        (rest, a_rest, all.cut(len, a.len())),
+    ];
+    for (to, a, b) in parts {
+        let b = b.cut(0, to.len());
+        for (i, (to, &a)) in to.iter_mut().zip(a).enumerate() {
+            to.write(f(a, b.at(i)));
+        }
     }
 }
 

@@ -40,7 +40,10 @@ impl Pool {
         let mut buffer = Vec::new();
         let asked = (len as u64).saturating_mul(4);
         match buffer.try_reserve_exact(len) {
-            Ok(()) => Ok(buffer),
+            Ok(()) => {
+                prefer_large_pages(&mut buffer);
+                Ok(buffer)
+            }
             Err(_) => Err(Cause::OutOfMemory { asked, left: 0 }),
         }
     }
@@ -59,6 +62,32 @@ impl Pool {
         }
     }
 }
+
+/// Asks for large pages under a large fresh buffer: 512 times fewer page faults, which otherwise
+/// cost more than most operations do on it.
+#[cfg(target_os = "linux")]
+fn prefer_large_pages(buffer: &mut Vec<f32>) {
+    const LARGE_PAGE: usize = 2 << 20;
+    let spare = buffer.spare_capacity_mut();
+    let bytes = size_of_val(spare);
+    let aligned = spare.as_mut_ptr().align_offset(LARGE_PAGE);
+    let start = aligned.saturating_mul(size_of::<f32>());
+    let whole = bytes.saturating_sub(start) / LARGE_PAGE * LARGE_PAGE;
+    if whole >= 2 * LARGE_PAGE {
+        // SAFETY: the range lies within the buffer, and the advice changes no content. Whether
+        // it is taken does not matter.
+        unsafe {
+            libc::madvise(
+                spare.as_mut_ptr().add(aligned).cast(),
+                whole,
+                libc::MADV_HUGEPAGE,
+            );
+        }
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn prefer_large_pages(_: &mut Vec<f32>) {}
 
 #[cfg(test)]
 mod tests {

@@ -1,0 +1,214 @@
+//! What the CPU engine makes of single operations and chains, beside eager Candle and beside the
+//! memory's limit: `cargo bench --bench kernels`, with `-- --json` for one line each.
+//!
+//! Medians of rounds that take turns, with `RAYON_NUM_THREADS` set, Candle's best case. Both
+//! sides hand out their result, so both pay for its memory. `limit` is one read and one write of
+//! as many bytes, into memory that is used again, on all threads.
+
+use candlewick::{D, Device, Executor, LazyTensor, Tensor};
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+type Eager = Box<dyn Fn() -> candle_core::Result<Tensor>>;
+type Lazy = Box<dyn Fn() -> candlewick::Result<LazyTensor>>;
+
+struct Case {
+    what: String,
+    eager: Eager,
+    lazy: Lazy,
+    /// Elements of the result, if its limit is the memory.
+    streamed: Option<usize>,
+}
+
+fn median(mut times: Vec<f64>) -> f64 {
+    times.sort_by(f64::total_cmp);
+    times[times.len() / 2]
+}
+
+/// Microseconds of one call, over enough calls to measure.
+fn time(calls: u32, f: &dyn Fn()) -> f64 {
+    let start = Instant::now();
+    (0..calls).for_each(|_| f());
+    start.elapsed().as_secs_f64() * 1e6 / f64::from(calls)
+}
+
+/// How many calls make up some milliseconds.
+fn calls(f: &dyn Fn()) -> u32 {
+    let (start, mut calls) = (Instant::now(), 0);
+    while start.elapsed() < Duration::from_millis(20) {
+        f();
+        calls += 1;
+    }
+    calls
+}
+
+fn close(what: &str, got: &Tensor, expected: &Tensor) {
+    let difference = (got - expected).unwrap().abs().unwrap();
+    let scale = (expected.abs().unwrap() + 1.0).unwrap();
+    let worst = (difference / scale).unwrap().max_all().unwrap();
+    let worst: f32 = worst.to_scalar().unwrap();
+    assert!(worst <= 1e-5, "{what}: another answer, by {worst}");
+}
+
+fn random(dims: &[usize]) -> Tensor {
+    Tensor::randn(0f32, 1.0, dims, &Device::Cpu).unwrap()
+}
+
+/// Ten operations, four of them functions.
+macro_rules! mix {
+    ($x:expr, $y:expr) => {{
+        let x = ($x * 0.5)?.tanh()?;
+        let x = (x + &$y)?.exp()?;
+        let x = (x * 0.25)?.sigmoid()?;
+        let x = ((x - &$y)? * &$y)?.relu()?;
+        Ok((x + 1.0)?)
+    }};
+}
+
+trait Sigmoid: Sized {
+    fn sigmoid(&self) -> candle_core::Result<Self>;
+}
+
+impl Sigmoid for Tensor {
+    fn sigmoid(&self) -> candle_core::Result<Self> {
+        candle_nn::ops::sigmoid(self)
+    }
+}
+
+fn cases() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for (size, dims) in [("medium", [64, 512]), ("large", [4096, 4096])] {
+        let (x, y, row) = (random(&dims), random(&dims), random(&dims[1..]));
+        let (lx, ly, lrow) = (
+            LazyTensor::from(&x),
+            LazyTensor::from(&y),
+            LazyTensor::from(&row),
+        );
+        let streamed = (size == "large").then_some(dims[0] * dims[1]);
+        macro_rules! case {
+            ($name:literal, |$x:ident, $y:ident, $row:ident| $eager:expr, $lazy:expr) => {{
+                let eager = {
+                    let ($x, $y, $row) = (x.clone(), y.clone(), row.clone());
+                    Box::new(move || { let _ = (&$x, &$y, &$row); $eager })
+                };
+                let lazy = {
+                    let ($x, $y, $row) = (lx.clone(), ly.clone(), lrow.clone());
+                    Box::new(move || { let _ = (&$x, &$y, &$row); $lazy })
+                };
+                cases.push(Case { what: format!("{}_{size}", $name), eager, lazy, streamed });
+            }};
+        }
+        case!("add", |x, y, row| x.add(&y), x.add(&y));
+        case!("mul", |x, y, row| x.mul(&y), x.mul(&y));
+        case!(
+            "broadcast_add",
+            |x, y, row| x.broadcast_add(&row),
+            x.broadcast_add(&row)
+        );
+        case!("exp", |x, y, row| x.exp(), x.exp());
+        case!("tanh", |x, y, row| x.tanh(), x.tanh());
+        case!("silu", |x, y, row| x.silu(), x.silu());
+        case!("gelu", |x, y, row| x.gelu(), x.gelu());
+        case!("gelu_erf", |x, y, row| x.gelu_erf(), x.gelu_erf());
+        case!(
+            "softmax",
+            |x, y, row| candle_nn::ops::softmax_last_dim(&x),
+            x.softmax(D::Minus1)
+        );
+        case!(
+            "rms_norm",
+            |x, y, row| candle_nn::ops::rms_norm(&x, &row, 1e-5),
+            x.rms_norm(&row, 1e-5)
+        );
+        case!(
+            "layer_norm",
+            |x, y, row| candle_nn::ops::layer_norm(&x, &row, &row, 1e-5),
+            x.layer_norm(&row, &row, 1e-5)
+        );
+        case!(
+            "chain10",
+            |x, y, row| (0..5).try_fold(x.clone(), |x, _| x.mul(&y)?.add(&y)),
+            (0..5).try_fold(x.clone(), |x, _| x.mul(&y)?.add(&y))
+        );
+        case!("chain10_mix", |x, y, row| mix!(&x, y), mix!(&x, y));
+    }
+    let (x, up, down) = (
+        random(&[1, 512]),
+        random(&[512, 2048]),
+        random(&[2048, 512]),
+    );
+    let lazy = [&x, &up, &down].map(LazyTensor::from);
+    cases.push(Case {
+        what: "mlp_b1".into(),
+        eager: Box::new(move || {
+            candle_nn::ops::softmax_last_dim(&x.matmul(&up)?.gelu()?.matmul(&down)?)
+        }),
+        lazy: Box::new(move || {
+            let [x, up, down] = &lazy;
+            x.matmul(up)?.gelu()?.matmul(down)?.softmax(D::Minus1)
+        }),
+        streamed: None,
+    });
+    cases
+}
+
+/// One read and one write of so many floats, on all threads.
+fn limit(elements: usize, rounds: usize) -> f64 {
+    let from = vec![1f32; elements];
+    let mut to = vec![0f32; elements];
+    let half = elements / 2;
+    let times = (0..rounds).map(|_| {
+        let start = Instant::now();
+        let (a, b) = to.split_at_mut(half);
+        rayon::join(
+            || a.copy_from_slice(&from[..half]),
+            || b.copy_from_slice(&from[half..]),
+        );
+        black_box(&to);
+        start.elapsed().as_secs_f64() * 1e6
+    });
+    median(times.collect())
+}
+
+fn main() {
+    if std::env::var_os("RAYON_NUM_THREADS").is_none() {
+        let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
+        // SAFETY: no other thread runs yet.
+        unsafe { std::env::set_var("RAYON_NUM_THREADS", threads.to_string()) };
+    }
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let json = args.iter().any(|arg| arg == "--json");
+    let only: Vec<&String> = args.iter().filter(|arg| !arg.starts_with("--")).collect();
+    let executor = Executor::new(&Device::Cpu).unwrap();
+    let print = |what: &str, contender: &str, us: f64| match json {
+        true => println!(r#"{{"what":"{what}","contender":"{contender}","us":{us:.2}}}"#),
+        false => println!("{what:24} {contender:12} {us:12.2} µs"),
+    };
+    for case in cases() {
+        if !only.is_empty() && !only.iter().any(|part| case.what.contains(*part)) {
+            continue;
+        }
+        let eager = || drop(black_box((case.eager)().unwrap()));
+        let run = || {
+            executor
+                .submit(&(case.lazy)().unwrap())
+                .unwrap()
+                .wait()
+                .unwrap()
+        };
+        let lazy = || drop(black_box(run()));
+        close(&case.what, &run(), &(case.eager)().unwrap());
+        let (n, m) = (calls(&eager), calls(&lazy));
+        let rounds = (0..9).map(|_| (time(n, &eager), time(m, &lazy)));
+        let (eager, lazy): (Vec<f64>, Vec<f64>) = rounds.unzip();
+        let (eager, lazy) = (median(eager), median(lazy));
+        print(&case.what, "eager", eager);
+        print(&case.what, "candlewick", lazy);
+        if let Some(elements) = case.streamed {
+            print(&case.what, "limit", limit(elements, 9));
+        }
+        if !json {
+            println!("{:24} {:12} {:12.2} times as fast", "", "", eager / lazy);
+        }
+    }
+}
