@@ -25,7 +25,7 @@ pub(crate) enum Tensors {}
 pub(crate) struct Work {
     pub(crate) plan: Arc<Plan>,
     /// A submitted one is an index into the payload's inputs.
-    pub(crate) sources: SmallVec<[(ValueId, Source<usize>); 4]>,
+    pub(crate) sources: Vec<(ValueId, Source<usize>)>,
     /// The operations that the plan leaves to the fragment.
     pub(crate) attached: SmallVec<[Op; 1]>,
     /// The numbers that the plan takes as parameters.

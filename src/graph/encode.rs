@@ -6,7 +6,7 @@ use candle_core::{DType, DeviceLocation};
 use smallvec::SmallVec;
 
 /// A sequence that can be told apart from every other by comparing words.
-pub(crate) type Words = SmallVec<[u64; 64]>;
+pub(crate) type Words = Vec<u64>;
 
 /// The numbers of an operation on f32, where they change neither shape nor dtype nor how it is
 /// computed.

@@ -16,7 +16,7 @@ pub(crate) struct Fragment<S> {
     /// The number of values.
     pub(crate) values: u32,
     /// The values that it does not compute.
-    pub(crate) sources: SmallVec<[SourceValue<S>; 4]>,
+    pub(crate) sources: Vec<SourceValue<S>>,
     /// The values that it computes, in order.
     pub(crate) computed: Vec<Computed>,
     /// The requested values, in the order of the request.
@@ -104,7 +104,7 @@ impl<S> Fragment<S> {
         let mut cut = Cut {
             fragment: Fragment {
                 values: 0,
-                sources: SmallVec::new(),
+                sources: Vec::new(),
                 computed: Vec::new(),
                 outputs: SmallVec::new(),
                 host_bytes: 0,

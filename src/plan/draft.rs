@@ -1,6 +1,6 @@
 //! A fragment's structure on its way to a plan: what the passes work on.
 
-use super::signature::Parameters;
+use super::signature::parameters;
 use crate::graph::fragment::{Fragment, ValueId};
 use crate::graph::{Dims, Op};
 use candle_core::DType;
@@ -53,7 +53,8 @@ impl PlannedOp {
 }
 
 impl Draft {
-    pub(crate) fn new<S>(fragment: &Fragment<S>, parameters: &Parameters) -> Self {
+    /// With `parametric`, the numbers of operations on f32 are parameters.
+    pub(crate) fn new<S>(fragment: &Fragment<S>, parametric: bool) -> Self {
         let empty = || Info {
             dims: Dims::new(),
             dtype: DType::U8,
@@ -69,7 +70,8 @@ impl Draft {
             };
         }
         let mut attached = 0;
-        let nodes = fragment.computed.iter().zip(&parameters.places);
+        let places = parameters(fragment, parametric);
+        let nodes = fragment.computed.iter().zip(places);
         let nodes = nodes.map(|(node, scalars)| {
             values[node.value as usize] = Info {
                 dims: node.dims.clone(),
@@ -86,7 +88,7 @@ impl Draft {
                 value: node.value,
                 op,
                 inputs: node.inputs.clone(),
-                scalars: scalars.clone(),
+                scalars,
             }
         });
         let nodes = nodes.collect();

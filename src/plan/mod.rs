@@ -17,8 +17,9 @@ use draft::Draft;
 pub(crate) use draft::PlannedOp;
 pub use explain::Explanation;
 pub(crate) use program::Fused;
-use signature::signature;
+use signature::Signature;
 use smallvec::SmallVec;
+use std::cell::RefCell;
 use std::sync::Arc;
 
 /// The numbers that a plan takes as parameters.
@@ -61,10 +62,15 @@ pub(crate) struct OpStep {
 /// A fragment with its plan.
 pub(crate) struct Prepared<S> {
     pub(crate) plan: Arc<Plan>,
-    pub(crate) sources: SmallVec<[SourceValue<S>; 4]>,
+    pub(crate) sources: Vec<SourceValue<S>>,
     /// The operations that the plan leaves to the fragment.
     pub(crate) attached: SmallVec<[Op; 1]>,
     pub(crate) scalars: Scalars,
+}
+
+thread_local! {
+    /// Used again, so that a look-up allocates nothing.
+    static SIGNATURE: RefCell<Signature> = RefCell::default();
 }
 
 /// What a planner does. See [`Builder::passes`](crate::executor::Builder::passes).
@@ -111,27 +117,27 @@ impl Planner {
 
     /// The plan of a fragment, and the fragment's own part in it.
     pub(crate) fn prepare<S>(&self, fragment: Fragment<S>) -> Prepared<S> {
-        let (signature, parameters) = signature(&fragment, self.passes.fuse);
+        let mut signature = SIGNATURE.take();
+        let scalars = signature.of(&fragment, self.passes.fuse);
         let plan = self.cache.get(&signature).unwrap_or_else(|| {
-            let draft = Draft::new(&fragment, &parameters);
-            let plan = Arc::new(plan(draft, self.passes));
-            self.cache.put(signature, &plan);
+            let plan = Arc::new(plan(Draft::new(&fragment, self.passes.fuse), self.passes));
+            self.cache.put(signature.clone(), &plan);
             plan
         });
+        SIGNATURE.set(signature);
         let computed = fragment.computed.into_iter();
         let attached = computed.filter(|node| node.op.is_opaque());
         Prepared {
             plan,
             sources: fragment.sources,
             attached: attached.map(|node| node.op).collect(),
-            scalars: parameters.scalars,
+            scalars,
         }
     }
 
     /// How a fragment would run.
     pub(crate) fn explain<S>(&self, fragment: &Fragment<S>) -> Explanation {
-        let (_, parameters) = signature(fragment, self.passes.fuse);
-        let plan = plan(Draft::new(fragment, &parameters), self.passes);
+        let plan = plan(Draft::new(fragment, self.passes.fuse), self.passes);
         explain::explain(fragment, &plan)
     }
 

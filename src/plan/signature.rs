@@ -1,8 +1,9 @@
 //! What makes two fragments the same to a plan.
 
+use super::Scalars;
 use crate::graph::Dims;
 use crate::graph::encode::{Words, dtype_word, list};
-use crate::graph::fragment::{Fragment, Source, SourceValue, ValueId};
+use crate::graph::fragment::{Computed, Fragment, Source, SourceValue};
 use candle_core::DType;
 use rustc_hash::FxHasher;
 use smallvec::SmallVec;
@@ -10,83 +11,99 @@ use std::hash::Hasher;
 
 /// A fragment's structure, shapes and dtypes, in first-use numbering. Two fragments have the same
 /// plan exactly if these words are equal.
-#[derive(Debug)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Signature {
     pub(crate) words: Words,
     pub(crate) hash: u64,
 }
 
-/// The numbers of a fragment's operations that are parameters of its plan.
-#[derive(Debug, Default)]
-pub(crate) struct Parameters {
-    /// Each different number once, in first-use order.
-    pub(crate) scalars: SmallVec<[f32; 8]>,
-    /// For each computed value, which of them are its operation's.
-    pub(crate) places: Vec<SmallVec<[u32; 2]>>,
-}
-
 /// So many numbers are looked through for one that is the same.
 const COMPARED: usize = 32;
 
-impl Parameters {
-    fn place(&mut self, scalar: f32) -> u32 {
-        let same = |s: &f32| s.to_bits() == scalar.to_bits();
-        let known = self.scalars.iter().take(COMPARED).position(same);
-        let place = known.unwrap_or(self.scalars.len());
-        if known.is_none() {
-            self.scalars.push(scalar);
-        }
-        place as u32
+/// The place of a number among the parameters: each different one stands there once, in
+/// first-use order.
+fn place(scalars: &mut Scalars, scalar: f32) -> u32 {
+    let same = |s: &f32| s.to_bits() == scalar.to_bits();
+    let known = scalars.iter().take(COMPARED).position(same);
+    let place = known.unwrap_or(scalars.len());
+    if known.is_none() {
+        scalars.push(scalar);
+    }
+    place as u32
+}
+
+/// The numbers of a node that are parameters: those of operations on f32.
+fn numbers(node: &Computed, on_f32: bool) -> SmallVec<[f32; 2]> {
+    match on_f32 {
+        true => node.op.scalars(),
+        false => SmallVec::new(),
     }
 }
 
-/// The signature of a fragment. With `parametric`, the numbers of operations on f32 are left out
-/// and returned apart, so that one plan serves many of them.
-pub(crate) fn signature<S>(fragment: &Fragment<S>, parametric: bool) -> (Signature, Parameters) {
-    let mut words = Words::new();
-    let mut parameters = Parameters::default();
-    parameters.places.reserve(fragment.computed.len());
-    words.push(u64::from(fragment.values) << 1 | u64::from(parametric));
-    words.push(fragment.sources.len() as u64);
-    let mut dtypes: SmallVec<[DType; 32]> = SmallVec::new();
-    dtypes.resize(fragment.values as usize, DType::U8);
+/// Which values of a fragment are f32.
+fn f32s<S>(fragment: &Fragment<S>) -> SmallVec<[bool; 64]> {
+    let mut f32s = SmallVec::new();
+    f32s.resize(fragment.values as usize, false);
     for source in &fragment.sources {
-        dtypes[source.value as usize] = source.dtype;
-        words.push(u64::from(source.value) << 16 | dtype_word(source.dtype) << 8);
-        list(&mut words, source.dims.iter().copied());
-        match source.strides() {
-            Some(strides) => list(&mut words, strides.iter().copied()),
-            None => words.push(u64::MAX),
-        }
+        f32s[source.value as usize] = source.dtype == DType::F32;
     }
     for node in &fragment.computed {
-        let mut places = SmallVec::new();
-        dtypes[node.value as usize] = node.dtype;
-        let on_f32 = |&input: &ValueId| dtypes[input as usize] == DType::F32;
-        words.push(u64::from(node.value) << 32 | node.inputs.len() as u64);
-        words.extend(node.inputs.iter().map(|&input| u64::from(input)));
-        if parametric && node.inputs.first().is_some_and(on_f32) {
-            node.op.encode_kind(&mut words);
-            for scalar in node.op.scalars() {
-                let place = parameters.place(scalar);
-                words.push(u64::from(place));
-                places.push(place);
-            }
-        } else {
-            node.op.encode(&mut words);
-        }
-        if node.op.is_opaque() {
-            // only the operation knows what it makes of its operands
-            words.push(dtype_word(node.dtype));
-            list(&mut words, node.dims.iter().copied());
-        }
-        parameters.places.push(places);
+        f32s[node.value as usize] = node.dtype == DType::F32;
     }
-    list(&mut words, fragment.outputs.iter().map(|&o| o as usize));
-    let mut hasher = FxHasher::default();
-    words.iter().for_each(|&word| hasher.write_u64(word));
-    let hash = hasher.finish();
-    (Signature { words, hash }, parameters)
+    f32s
+}
+
+/// For each computed value, which parameters are its operation's numbers.
+pub(super) fn parameters<S>(fragment: &Fragment<S>, parametric: bool) -> Vec<SmallVec<[u32; 2]>> {
+    let (mut scalars, f32s) = (Scalars::new(), f32s(fragment));
+    let places = fragment.computed.iter().map(|node| {
+        let on_f32 = parametric && node.inputs.first().is_some_and(|&i| f32s[i as usize]);
+        let numbers = numbers(node, on_f32).into_iter();
+        numbers.map(|number| place(&mut scalars, number)).collect()
+    });
+    places.collect()
+}
+
+impl Signature {
+    /// Becomes the signature of a fragment. With `parametric`, the numbers of operations on f32
+    /// are left out and returned, so that one plan serves many of them.
+    pub(super) fn of<S>(&mut self, fragment: &Fragment<S>, parametric: bool) -> Scalars {
+        let (words, f32s) = (&mut self.words, f32s(fragment));
+        let mut scalars = Scalars::new();
+        words.clear();
+        words.push(u64::from(fragment.values) << 1 | u64::from(parametric));
+        words.push(fragment.sources.len() as u64);
+        for source in &fragment.sources {
+            words.push(u64::from(source.value) << 16 | dtype_word(source.dtype) << 8);
+            list(words, source.dims.iter().copied());
+            match source.strides() {
+                Some(strides) => list(words, strides.iter().copied()),
+                None => words.push(u64::MAX),
+            }
+        }
+        for node in &fragment.computed {
+            words.push(u64::from(node.value) << 32 | node.inputs.len() as u64);
+            words.extend(node.inputs.iter().map(|&input| u64::from(input)));
+            let on_f32 = parametric && node.inputs.first().is_some_and(|&i| f32s[i as usize]);
+            if on_f32 {
+                node.op.encode_kind(words);
+                let numbers = numbers(node, on_f32).into_iter();
+                words.extend(numbers.map(|number| u64::from(place(&mut scalars, number))));
+            } else {
+                node.op.encode(words);
+            }
+            if node.op.is_opaque() {
+                // only the operation knows what it makes of its operands
+                words.push(dtype_word(node.dtype));
+                list(words, node.dims.iter().copied());
+            }
+        }
+        list(words, fragment.outputs.iter().map(|&o| o as usize));
+        let mut hasher = FxHasher::default();
+        words.iter().for_each(|&word| hasher.write_u64(word));
+        self.hash = hasher.finish();
+        scalars
+    }
 }
 
 impl<S> SourceValue<S> {
