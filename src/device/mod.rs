@@ -13,7 +13,7 @@ pub use simulated::{Fault, Script};
 
 use crate::error::{BuildError, Cause};
 use crate::graph::Op;
-use crate::plan::Fused;
+use crate::plan::{Fused, Product};
 use candle_core::{Device, Tensor};
 
 /// A device's ordered queue of commands, used by one thread at a time.
@@ -38,7 +38,12 @@ pub(crate) trait CommandStream: Send {
         unreachable!("{:?} on a device that does not fuse", step.ops)
     }
 
-    /// Gets a tensor back that it made in [`CommandStream::fused`] and that nobody else has seen.
+    /// Runs a matrix product. Only plans for the CPU have such.
+    fn product(&mut self, step: &Product, _: &Tensor, _: &Tensor) -> Result<Tensor, Cause> {
+        unreachable!("{} on a device that does not fuse", step.op)
+    }
+
+    /// Gets a tensor back that it made in a fused step or a product and that nobody else has seen.
     fn recycle(&mut self, tensor: Tensor) {
         drop(tensor);
     }

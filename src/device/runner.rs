@@ -6,7 +6,7 @@ use crate::error::{Cause, Error, Failure};
 use crate::graph::fragment::Source;
 use crate::graph::fragment::ValueId;
 use crate::graph::{Node, Op};
-use crate::plan::{Fused, OpStep, Plan, PlannedOp, Scalars, Step};
+use crate::plan::{Fused, OpStep, Plan, PlannedOp, Product, Scalars, Step};
 use crate::store::Kind;
 use crate::store::node_store::Held;
 use crate::store::slot::Outcome;
@@ -320,6 +320,22 @@ impl Runner {
             .map_err(|cause| self.fail(name, &inputs, cause))
     }
 
+    /// Runs a matrix product.
+    fn product(
+        &mut self,
+        step: &Product,
+        values: &[Option<Result<Value, Error>>],
+    ) -> Result<Value, Error> {
+        let owned = self.operands([step.a.value, step.b.value].into_iter(), values)?;
+        let inputs: SmallVec<[&Tensor; 4]> = owned.iter().collect();
+        let stream = &mut self.stream;
+        let run = AssertUnwindSafe(|| stream.product(step, inputs[0], inputs[1]));
+        let result = catch_unwind(run).unwrap_or_else(|panic| Err(Cause::Panic(message(panic))));
+        result
+            .map(Value::Own)
+            .map_err(|cause| self.fail(step.op, &inputs, cause))
+    }
+
     fn run(&mut self, work: &Work, inputs: &[Held<Tensors>]) -> Results<Tensors> {
         let plan = &work.plan;
         let mut values: SmallVec<[Option<Result<Value, Error>>; 8]> = SmallVec::new();
@@ -335,6 +351,7 @@ impl Runner {
             let result = match step {
                 Step::Op(step) => self.op(step, work, &mut values),
                 Step::Fused(step) => self.fused(step, work, &values),
+                Step::Product(step) => self.product(step, &values),
             };
             while let Some((_, done)) = last_uses.next_if(|(after, _)| *after == place) {
                 if let Some(Ok(Value::Own(tensor))) = values[*done as usize].take() {

@@ -1,7 +1,7 @@
 //! Plans for people: as text, and as graphs in the DOT language.
 
 use super::draft::PlannedOp;
-use super::{Fused, OpStep, Plan, Step};
+use super::{Fused, OpStep, Plan, Product, Right, Step};
 use crate::graph::fragment::{Fragment, Source, ValueId};
 use crate::graph::{Dims, Op};
 use candle_core::DType;
@@ -41,9 +41,8 @@ impl Explanation {
         self.steps
     }
 
-    /// How many of them run several operations, or one, by the CPU engine; the others run
-    /// through Candle.
-    pub fn fused_steps(&self) -> usize {
+    /// How many of them the CPU engine runs; the others go through Candle.
+    pub fn engine_steps(&self) -> usize {
         self.fused
     }
 }
@@ -60,7 +59,7 @@ pub(super) fn explain<S>(fragment: &Fragment<S>, plan: &Plan) -> Explanation {
     for node in &fragment.computed {
         known.insert(node.value, (node.dims.clone(), node.dtype));
     }
-    let fused = |step: &&Step| matches!(step, Step::Fused(_));
+    let fused = |step: &&Step| !matches!(step, Step::Op(_));
     Explanation {
         text: text(fragment, plan, &known),
         graph: graph(fragment, &known),
@@ -92,6 +91,7 @@ fn text<S>(fragment: &Fragment<S>, plan: &Plan, known: &Known) -> String {
         let _ = match step {
             Step::Op(step) => writeln!(out, "candle {}({})", name(step), list(&step.inputs)),
             Step::Fused(step) => writeln!(out, "fused {}", fused_line(step)),
+            Step::Product(step) => writeln!(out, "{}", product_line(step)),
         };
         live += bytes(known, step.value());
         most = most.max(live);
@@ -139,6 +139,16 @@ fn fused_line(step: &Fused) -> String {
     format!("{{{ops}}}({}){rows}", inputs.join(", "))
 }
 
+fn product_line(step: &Product) -> String {
+    let Product { op, m, k, n, .. } = step;
+    let lies = match step.right {
+        Right::Rows(_) => "rows",
+        Right::Columns(_) => "columns",
+    };
+    let (a, b) = (step.a.value, step.b.value);
+    format!("product {op}(%{a}, {lies} of %{b}) of {m} x {k} x {n}")
+}
+
 fn graph<S>(fragment: &Fragment<S>, known: &Known) -> String {
     let mut dot = Dot::new("graph");
     for source in &fragment.sources {
@@ -160,6 +170,7 @@ fn steps<S>(fragment: &Fragment<S>, plan: &Plan, known: &Known) -> String {
         let (what, look) = match step {
             Step::Op(step) => (name(step).to_owned(), "box"),
             Step::Fused(step) => (step.ops.join("\\n"), "box, style=rounded"),
+            Step::Product(step) => (step.op.to_owned(), "box, style=rounded"),
         };
         let label = format!("{what}\\n{}", shape(known, step.value()));
         dot.node(step.value(), &label, look, step.inputs().iter().copied());
@@ -229,6 +240,7 @@ fn operations(step: &Step, known: &Known) -> usize {
     let elements = |value: ValueId| known[&value].0.iter().product::<usize>();
     match step {
         Step::Fused(step) => step.rows * step.cols * step.ops.len(),
+        Step::Product(step) => 2 * step.m * step.k * step.n,
         Step::Op(step) => match step.op.own() {
             Some(Op::Matmul | Op::BroadcastMatmul) => {
                 let inner = known[&step.inputs[0]].0.last().copied().unwrap_or(1);

@@ -7,6 +7,7 @@
 
 use super::draft::{Draft, DraftNode, Info};
 use super::layout::Layout;
+use super::product::product;
 use super::program::{Arg, Fused, Instr, Operand, What, share_registers};
 use super::{Step, op_step};
 use crate::graph::fragment::ValueId;
@@ -68,7 +69,10 @@ pub(super) fn steps(draft: &Draft) -> Vec<Step> {
         }
         let step = match fuse.role(place) {
             Some(role) => Step::Fused(Box::new(fuse.group(place, role))),
-            None => op_step(draft, node),
+            None => match product(draft, node, |value| fuse.resolve(value)) {
+                Some(product) => Step::Product(Box::new(product)),
+                None => op_step(draft, node),
+            },
         };
         for input in step.inputs() {
             fuse.needed[input as usize] = true;

@@ -5,6 +5,7 @@ mod draft;
 mod explain;
 mod fuse;
 mod layout;
+mod product;
 pub(crate) mod program;
 mod signature;
 mod simplify;
@@ -16,6 +17,7 @@ use candle_core::DType;
 use draft::Draft;
 pub(crate) use draft::PlannedOp;
 pub use explain::Explanation;
+pub(crate) use product::{FEW_ROWS, Factor, Product, Right};
 pub(crate) use program::Fused;
 use signature::Signature;
 use smallvec::SmallVec;
@@ -47,6 +49,8 @@ pub(crate) enum Step {
     Op(OpStep),
     /// Many at once, by the CPU engine.
     Fused(Box<Fused>),
+    /// A matrix product, by the CPU engine.
+    Product(Box<Product>),
 }
 
 /// One operation, by Candle.
@@ -187,6 +191,7 @@ impl Step {
         match self {
             Step::Op(step) => step.value,
             Step::Fused(step) => step.value,
+            Step::Product(step) => step.value,
         }
     }
 
@@ -195,6 +200,7 @@ impl Step {
         match self {
             Step::Op(step) => step.inputs.iter().copied().collect(),
             Step::Fused(step) => step.inputs.iter().map(|input| input.value).collect(),
+            Step::Product(step) => SmallVec::from_slice(&[step.a.value, step.b.value]),
         }
     }
 }

@@ -196,3 +196,15 @@ fn what_was_used_longest_ago_goes() {
     use_shape(1);
     assert_eq!(planner.counts(), (5, 3), "the first is still there");
 }
+
+#[test]
+fn a_product_with_few_rows_takes_a_transposed_weight_as_it_lies() {
+    let (a, w) = (x(&[3, 8]), x(&[5, 8]));
+    let y = a.matmul(&w.t().unwrap()).unwrap();
+    assert_eq!(
+        plan(&[&y], Passes::ALL),
+        ["%3 = [3, 5] f32 product matmul(%0, columns of %1) of 3 x 8 x 5"]
+    );
+    let many = x(&[64, 8]).matmul(&w.t().unwrap()).unwrap();
+    assert!(plan(&[&many], Passes::ALL)[1].contains("candle matmul"));
+}

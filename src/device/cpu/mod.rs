@@ -7,20 +7,28 @@ mod math;
 #[cfg(test)]
 mod math_tests;
 mod pool;
+mod product;
 
 use super::{CommandStream, eval};
 use crate::error::Cause;
 use crate::graph::Op;
-use crate::plan::Fused;
+use crate::plan::{FEW_ROWS, Factor, Fused, Product};
 use candle_core::{CpuStorage, DType, Device, InplaceOp1, Layout, Storage, Tensor};
 use fused::{Data, Out, Part};
 use pool::Pool;
+use product::Columns;
 use smallvec::SmallVec;
 use std::cell::Cell;
 use std::mem::MaybeUninit;
 
-/// Instructions times elements from which on other threads help: about what waking one costs.
-const WORTH_HELP: usize = 1 << 20;
+/// Instructions times elements from which on other threads help: several times what waking one
+/// costs, which on a busy machine is some hundred microseconds.
+const WORTH_HELP: usize = 1 << 22;
+
+/// Multiplications from which on other threads help with a product. One row reads a number of the
+/// right side for each; several rows use it again, and are done sooner.
+const WORTH_HELP_WITH_A_ROW: usize = 1 << 23;
+const WORTH_HELP_WITH_ROWS: usize = 1 << 24;
 
 pub(crate) struct CpuStream {
     pool: Pool,
@@ -106,6 +114,26 @@ impl CommandStream for CpuStream {
         tensor.map_err(Cause::Candle)
     }
 
+    fn product(&mut self, step: &Product, a: &Tensor, b: &Tensor) -> Result<Tensor, Cause> {
+        let in_order = |factor: &Factor, x: &Tensor| match factor.as_it_lies || x.is_contiguous() {
+            true => Ok(x.clone()),
+            false => x.contiguous().map_err(Cause::Candle),
+        };
+        let (a, b) = (in_order(&step.a, a)?, in_order(&step.b, b)?);
+        let ((a, a_layout), (b, b_layout)) = (a.storage_and_layout(), b.storage_and_layout());
+        let (Some(Data::F32(a)), Some(Data::F32(b))) = (data(&a, a_layout), data(&b, b_layout))
+        else {
+            unreachable!("the plan takes products of f32 on the CPU")
+        };
+        let count = step.m * step.n;
+        let mut buffer = self.pool.take(count)?;
+        let out = &mut buffer.spare_capacity_mut()[..count];
+        multiply(step, &a[step.a.offset..], &b[step.b.offset..], out);
+        // SAFETY: the columns of the product wrote every element.
+        unsafe { buffer.set_len(count) };
+        Tensor::from_vec(buffer, &step.dims[..], &Device::Cpu).map_err(Cause::Candle)
+    }
+
     fn recycle(&mut self, tensor: Tensor) {
         if tensor.elem_count() >= pool::SMALLEST && tensor.dtype() == DType::F32 {
             let taken = Take(Cell::new(Vec::new()));
@@ -156,6 +184,40 @@ fn run<'a, T: Send>(
         if let Some(own) = own {
             own.run();
         }
+    });
+}
+
+/// Runs a product, in parts if that is worth it.
+fn multiply(step: &Product, a: &[f32], b: &[f32], out: &mut [MaybeUninit<f32>]) {
+    let worth_help = match step.m {
+        1 => WORTH_HELP_WITH_A_ROW,
+        _ => WORTH_HELP_WITH_ROWS,
+    };
+    let threads = match step.m * step.k * step.n >= worth_help {
+        true => rayon::current_num_threads(),
+        false => 1,
+    };
+    // whole cache lines for each
+    let each = step.n.div_ceil(threads).next_multiple_of(16);
+    let mut rows: SmallVec<[_; FEW_ROWS]> = out
+        .chunks_mut(step.n)
+        .map(|row| row.chunks_mut(each))
+        .collect();
+    let mut parts = (0..step.n).step_by(each).map(|first| Columns {
+        product: step,
+        a,
+        b,
+        first,
+        len: each.min(step.n - first),
+        out: rows.iter_mut().filter_map(Iterator::next).collect(),
+    });
+    let own = parts.next();
+    if threads < 2 {
+        return own.into_iter().for_each(Columns::run);
+    }
+    rayon::in_place_scope(|scope| {
+        parts.for_each(|part| scope.spawn(move |_| part.run()));
+        own.into_iter().for_each(Columns::run);
     });
 }
 
