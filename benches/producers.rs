@@ -282,16 +282,16 @@ fn main() {
     }
 }
 
-/// All contenders give the same answer, bit for bit.
+/// All contenders give the same answer, but for rounding.
 fn check(network: &Network, contenders: &[Contender]) {
-    let bits = |t: &Tensor| -> Vec<u32> {
-        let data = t.flatten_all().unwrap().to_vec1::<f32>().unwrap();
-        data.into_iter().map(f32::to_bits).collect()
-    };
+    let numbers = |t: &Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap();
     let x = &network.inputs[0];
-    let expected = bits(&network.eager(x).unwrap());
+    let expected = numbers(&network.eager(x).unwrap());
     for contender in contenders {
-        assert_eq!(bits(&(contender.call)(x)), expected, "{}", contender.name);
+        for (got, expected) in numbers(&(contender.call)(x)).iter().zip(&expected) {
+            let close = (got - expected).abs() <= 1e-5 * expected.abs().max(1.0);
+            assert!(close, "{}: {got} is not {expected}", contender.name);
+        }
     }
 }
 

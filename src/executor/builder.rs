@@ -74,6 +74,17 @@ impl Builder {
     /// What is done to a graph before it runs; everything by default. [`Passes::NONE`] runs every
     /// operation by itself through Candle and gives eager Candle's answers bit for bit; with
     /// fusion they differ by rounding, see `docs/performance.md`.
+    ///
+    /// ```
+    /// use candlewick::{Device, Executor, LazyTensor, Passes};
+    /// let exact = Executor::builder(&Device::Cpu).passes(Passes::NONE).build()?;
+    /// let x = LazyTensor::new(&[0.5f32], &Device::Cpu)?;
+    /// let y = exact.submit(&x.exp()?)?.wait()?;
+    /// assert_eq!(y.to_vec1::<f32>()?, [0.5f32.exp()]);
+    /// let no_fusion = Passes { fuse: false, ..Passes::ALL };
+    /// # drop(no_fusion);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn passes(mut self, passes: Passes) -> Self {
         self.passes = passes;
         self

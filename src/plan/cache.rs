@@ -9,6 +9,10 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+/// A plan of a longer signature is not kept: some thousand operations, which cost more to run
+/// than to plan, and are rarely met twice.
+pub(super) const LONGEST: usize = 1 << 15;
+
 /// A bounded set of plans. Readers take no lock; whoever adds a plan makes a new version of the
 /// set.
 pub(super) struct Cache {
@@ -84,7 +88,7 @@ impl Cache {
     pub(super) fn put(&self, signature: Signature, plan: &Arc<Plan>) {
         // ORDERING: Relaxed; a count.
         let made = self.made.fetch_add(1, Ordering::Relaxed) + 1;
-        if self.kept == 0 {
+        if self.kept == 0 || signature.words.len() > LONGEST {
             return;
         }
         let entry = Arc::new(Entry {

@@ -128,7 +128,9 @@ impl Planner {
             self.cache.put(signature.clone(), &plan);
             plan
         });
-        SIGNATURE.set(signature);
+        if signature.words.len() <= cache::LONGEST {
+            SIGNATURE.set(signature); // a longer one would be memory for nothing
+        }
         let computed = fragment.computed.into_iter();
         let attached = computed.filter(|node| node.op.is_opaque());
         Prepared {

@@ -10,6 +10,8 @@ use candle_core::DType;
 pub(crate) const FEW_ROWS: usize = 8;
 /// One row times a right side of fewer numbers is left to Candle too: there is nothing to win.
 const LARGE: usize = 1 << 22;
+/// So are runs that fill no more than a few vectors.
+const SHORT: usize = 64;
 
 /// `[m, k]` times `[k, n]`, of f32.
 #[derive(Debug)]
@@ -89,7 +91,11 @@ pub(super) fn product(
         offset: layout.offset,
         as_it_lies: draft.info(value).strides.is_some(),
     };
-    in_order.then(|| Product {
+    let run = match right {
+        Right::Rows(_) => n,
+        Right::Columns(_) => k,
+    };
+    (in_order && run >= SHORT).then(|| Product {
         value: node.value,
         op: op.name(),
         dims: dims.clone(),

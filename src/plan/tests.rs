@@ -198,13 +198,27 @@ fn what_was_used_longest_ago_goes() {
 }
 
 #[test]
+fn a_very_long_plan_is_not_kept() {
+    let planner = Planner::new(Passes::ALL, 4);
+    let mut y = x(&[4]);
+    for _ in 0..20_000 {
+        y = y.sqr().unwrap();
+    }
+    let prepared = planner.prepare(fragment(&[&y]));
+    assert_eq!(prepared.plan.steps.len(), 20_000usize.div_ceil(64));
+    assert_eq!(planner.counts(), (1, 0));
+}
+
+#[test]
 fn a_product_with_few_rows_takes_a_transposed_weight_as_it_lies() {
-    let (a, w) = (x(&[3, 8]), x(&[5, 8]));
+    let (a, w) = (x(&[3, 80]), x(&[5, 80]));
     let y = a.matmul(&w.t().unwrap()).unwrap();
     assert_eq!(
         plan(&[&y], Passes::ALL),
-        ["%3 = [3, 5] f32 product matmul(%0, columns of %1) of 3 x 8 x 5"]
+        ["%3 = [3, 5] f32 product matmul(%0, columns of %1) of 3 x 80 x 5"]
     );
-    let many = x(&[64, 8]).matmul(&w.t().unwrap()).unwrap();
+    let many = x(&[64, 80]).matmul(&w.t().unwrap()).unwrap();
     assert!(plan(&[&many], Passes::ALL)[1].contains("candle matmul"));
+    let short = x(&[3, 80]).matmul(&x(&[80, 8])).unwrap();
+    assert!(plan(&[&short], Passes::ALL)[0].contains("candle matmul"));
 }
