@@ -127,11 +127,20 @@ impl<R: Results> Handle<R> {
         if is_driving(self.shared.executor) && !submission.is_finished() {
             return Err(Error::WouldDeadlock { call });
         }
-        habit::note_wait(submission);
         match limit {
-            None => submission.wait(None),
-            Some((deadline, _)) => submission.wait(Some(deadline)),
-        };
+            Some((deadline, _)) => {
+                habit::note_wait(submission);
+                submission.wait(Some(deadline));
+            }
+            None if runs_others() => {
+                const DAY: Duration = Duration::from_secs(86_400);
+                while !submission.wait(Deadline::after(DAY).as_ref()) {}
+            }
+            None => {
+                habit::note_wait(submission);
+                submission.wait(None);
+            }
+        }
         match (self.result(), limit) {
             (Some(result), _) => result,
             (None, Some((_, limit))) => Err(Error::Timeout(limit)),
@@ -165,6 +174,13 @@ impl<R: Results> Handle<R> {
         }
         Some(Ok(R::from_tensors(tensors)))
     }
+}
+
+/// Whether this thread may run other work while it waits inside of an operation: rayon's threads
+/// do. Such a thread does not run the queue itself, because what it runs in between may wait for
+/// this executor in turn.
+fn runs_others() -> bool {
+    rayon::current_thread_index().is_some()
 }
 
 impl<R> Handle<R> {

@@ -114,7 +114,7 @@ impl Builder {
     /// Starts the owner.
     ///
     /// # Errors
-    /// [`Error::Build`]: a bound is zero or too large; the thread could not be started; the
+    /// [`Error::Build`](crate::Error::Build): a bound is zero or too large; the thread could not be started; the
     /// device is a CUDA device with a stream for each thread, or one that this build has no
     /// feature for.
     pub fn build(self) -> Result<Executor> {

@@ -8,6 +8,7 @@ mod math;
 mod math_tests;
 mod pool;
 mod product;
+mod workers;
 
 use super::{CommandStream, eval};
 use crate::error::Cause;
@@ -54,7 +55,12 @@ impl CommandStream for CpuStream {
         true
     }
     fn run(&mut self, op: &Op, inputs: &[&Tensor]) -> Result<Tensor, Cause> {
-        eval::eval(op, inputs)
+        match workers::pool() {
+            Some(pool) if workers::uses_rayon(op, inputs) => {
+                pool.install(|| eval::eval(op, inputs))
+            }
+            _ => eval::eval(op, inputs),
+        }
     }
     fn read(&mut self, tensors: &[Tensor]) -> Result<Vec<Tensor>, Cause> {
         Ok(tensors.to_vec())
@@ -144,6 +150,11 @@ impl CommandStream for CpuStream {
     }
 }
 
+/// How many threads there are for a step that is worth them.
+fn threads() -> usize {
+    workers::pool().map_or(1, rayon::ThreadPool::current_num_threads)
+}
+
 /// Runs a step, in parts if that is worth it.
 fn run<'a, T: Send>(
     step: &'a Fused,
@@ -157,7 +168,7 @@ fn run<'a, T: Send>(
         return;
     }
     let threads = match total * step.instrs.len() >= WORTH_HELP {
-        true => rayon::current_num_threads().min(step.rows.max(total / (1 << 14))),
+        true => threads().min(step.rows.max(total / (1 << 14))),
         false => 1,
     };
     let part = |first: usize, len: usize, out| Part {
@@ -168,13 +179,13 @@ fn run<'a, T: Send>(
         len,
         out: wrap(out),
     };
-    if threads < 2 {
+    let (Some(pool), 2..) = (workers::pool(), threads) else {
         return part(0, total, out).run();
-    }
+    };
     let unit = if step.whole_rows { step.cols } else { 1 };
     let each = (total / unit).div_ceil(threads) * unit;
     let each_out = if step.per_row { each / unit } else { each };
-    rayon::in_place_scope(|scope| {
+    pool.in_place_scope(|scope| {
         let mut parts = out.chunks_mut(each_out).enumerate().map(|(i, out)| {
             let first = i * each;
             part(first, each.min(total - first), out)
@@ -194,7 +205,7 @@ fn multiply(step: &Product, a: &[f32], b: &[f32], out: &mut [MaybeUninit<f32>]) 
         _ => WORTH_HELP_WITH_ROWS,
     };
     let threads = match step.m * step.k * step.n >= worth_help {
-        true => rayon::current_num_threads(),
+        true => threads(),
         false => 1,
     };
     // whole cache lines for each
@@ -212,10 +223,10 @@ fn multiply(step: &Product, a: &[f32], b: &[f32], out: &mut [MaybeUninit<f32>]) 
         out: rows.iter_mut().filter_map(Iterator::next).collect(),
     });
     let own = parts.next();
-    if threads < 2 {
-        return own.into_iter().for_each(Columns::run);
-    }
-    rayon::in_place_scope(|scope| {
+    let (Some(pool), 2..) = (workers::pool(), threads) else {
+        return own.into_iter().chain(parts).for_each(Columns::run);
+    };
+    pool.in_place_scope(|scope| {
         parts.for_each(|part| scope.spawn(move |_| part.run()));
         own.into_iter().for_each(Columns::run);
     });
