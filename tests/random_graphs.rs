@@ -317,3 +317,13 @@ proptest! {
         prop_assert_eq!(executor.stats().live_bytes, 0);
     }
 }
+
+/// A tensor without elements may begin beyond its memory.
+#[test]
+fn a_view_without_elements_may_begin_anywhere() {
+    let tensor = Tensor::ones((3, 4), DType::F32, &Device::Cpu).unwrap();
+    let empty = tensor.narrow(1, 4, 0).unwrap().narrow(0, 3, 0).unwrap();
+    let y = LazyTensor::from(&empty).neg().unwrap();
+    let y = executor(Passes::ALL).submit(&y).unwrap().wait().unwrap();
+    assert_eq!(y.dims(), [0, 0]);
+}

@@ -1,6 +1,7 @@
 //! Threads of rayon's pool that wait: Candle's larger operations need that pool.
 
-use candlewick::{DType, Device, Executor, LazyTensor, Tensor};
+use candlewick::device::Script;
+use candlewick::{Builder, DType, Device, Executor, LazyTensor, Tensor};
 use rayon::iter::{IntoParallelIterator, ParallelIterator};
 use std::sync::mpsc;
 use std::time::Duration;
@@ -16,15 +17,18 @@ fn within_limit(body: impl FnOnce() + Send + 'static) {
     assert!(ended.is_ok(), "hangs, or has failed");
 }
 
+fn builder() -> Builder {
+    Executor::builder(&Device::Cpu)
+}
+
 fn product(weight: &LazyTensor, i: usize) -> LazyTensor {
     let x = LazyTensor::full(i as f32, (128, 512), &Device::Cpu).unwrap();
     x.matmul(weight).unwrap()
 }
 
-fn all_workers_wait(lending: bool, capacity: usize) {
+fn all_workers_wait(builder: Builder) {
     within_limit(move || {
-        let builder = Executor::builder(&Device::Cpu).lending(lending);
-        let executor = builder.queue_capacity(capacity).build().unwrap();
+        let executor = builder.build().unwrap();
         let weight = Tensor::ones((512, 512), DType::F32, &Device::Cpu).unwrap();
         let weight = LazyTensor::from(weight);
         // outside of the pool too, so that the owner is busy while the pool's threads wait
@@ -51,15 +55,34 @@ fn all_workers_wait(lending: bool, capacity: usize) {
 
 #[test]
 fn every_worker_waits_for_the_owner() {
-    all_workers_wait(false, 1024);
+    all_workers_wait(builder().lending(false));
 }
 
 #[test]
 fn every_worker_waits_and_may_lend() {
-    all_workers_wait(true, 1024);
+    all_workers_wait(builder());
 }
 
 #[test]
 fn every_worker_waits_for_room() {
-    all_workers_wait(false, 1);
+    all_workers_wait(builder().lending(false).queue_capacity(1));
+}
+
+#[test]
+fn every_worker_waits_for_a_simulated_device() {
+    all_workers_wait(builder().simulated(&Script::new()));
+}
+
+#[test]
+fn every_worker_waits_for_the_end() {
+    within_limit(|| {
+        let executor = builder().lending(false).build().unwrap();
+        let weight = Tensor::ones((512, 512), DType::F32, &Device::Cpu).unwrap();
+        let weight = LazyTensor::from(weight);
+        let submit = |i| executor.submit(&product(&weight, i)).unwrap();
+        let handles: Vec<_> = (0..16).map(submit).collect();
+        rayon::broadcast(|_| executor.shutdown_blocking(None).unwrap());
+        assert!(handles.iter().all(|handle| handle.is_finished()));
+        assert!(handles.into_iter().all(|handle| handle.wait().is_ok()));
+    });
 }

@@ -8,6 +8,7 @@ pub(crate) mod eval;
 mod metal;
 pub(crate) mod runner;
 pub(crate) mod simulated;
+mod workers;
 
 pub use simulated::{Fault, Script};
 

@@ -293,13 +293,24 @@ impl Runner {
             self.reads.push((inputs[0].clone(), cell.clone()));
             return Ok(Value::Reading(cell));
         }
-        let stream = &mut self.stream;
-        let result = catch_unwind(AssertUnwindSafe(|| stream.run(op, &inputs)))
-            .unwrap_or_else(|panic| Err(Cause::Panic(message(panic))));
-        result
-            .and_then(|tensor| announced(tensor, &step.dims, step.dtype))
-            .map(Value::Here)
-            .map_err(|cause| self.fail(op.name(), &inputs, cause))
+        let run = |stream: &mut dyn CommandStream| {
+            let tensor = stream.run(op, &inputs)?;
+            announced(tensor, &step.dims, step.dtype)
+        };
+        self.attempt(op.name(), &inputs, run).map(Value::Here)
+    }
+
+    /// Runs something on the stream; a panic in it is its error.
+    fn attempt(
+        &mut self,
+        name: &'static str,
+        inputs: &[&Tensor],
+        run: impl FnOnce(&mut dyn CommandStream) -> Result<Tensor, Cause>,
+    ) -> Result<Tensor, Error> {
+        let stream = &mut *self.stream;
+        catch_unwind(AssertUnwindSafe(|| run(stream)))
+            .unwrap_or_else(|panic| Err(Cause::Panic(message(panic))))
+            .map_err(|cause| self.fail(name, inputs, cause))
     }
 
     /// Runs several operations as one.
@@ -311,13 +322,9 @@ impl Runner {
     ) -> Result<Value, Error> {
         let owned = self.operands(step.inputs.iter().map(|input| input.value), values)?;
         let inputs: SmallVec<[&Tensor; 4]> = owned.iter().collect();
-        let stream = &mut self.stream;
-        let run = AssertUnwindSafe(|| stream.fused(step, &inputs, &work.scalars));
-        let result = catch_unwind(run).unwrap_or_else(|panic| Err(Cause::Panic(message(panic))));
+        let run = |stream: &mut dyn CommandStream| stream.fused(step, &inputs, &work.scalars);
         let name = step.ops.last().copied().unwrap_or_default();
-        result
-            .map(Value::Own)
-            .map_err(|cause| self.fail(name, &inputs, cause))
+        self.attempt(name, &inputs, run).map(Value::Own)
     }
 
     /// Runs a matrix product.
@@ -328,12 +335,8 @@ impl Runner {
     ) -> Result<Value, Error> {
         let owned = self.operands([step.a.value, step.b.value].into_iter(), values)?;
         let inputs: SmallVec<[&Tensor; 4]> = owned.iter().collect();
-        let stream = &mut self.stream;
-        let run = AssertUnwindSafe(|| stream.product(step, inputs[0], inputs[1]));
-        let result = catch_unwind(run).unwrap_or_else(|panic| Err(Cause::Panic(message(panic))));
-        result
-            .map(Value::Own)
-            .map_err(|cause| self.fail(step.op, &inputs, cause))
+        let run = |stream: &mut dyn CommandStream| stream.product(step, inputs[0], inputs[1]);
+        self.attempt(step.op, &inputs, run).map(Value::Own)
     }
 
     fn run(&mut self, work: &Work, inputs: &[Held<Tensors>]) -> Results<Tensors> {

@@ -1,7 +1,7 @@
 //! A device that answers like the CPU and fails by a script: for tests of what happens when a
 //! device is slow, out of memory, reports an error late or is lost.
 
-use super::{CommandStream, eval};
+use super::{CommandStream, workers};
 use crate::error::Cause;
 use crate::graph::Op;
 use candle_core::{Device, Tensor};
@@ -220,7 +220,7 @@ impl CommandStream for Simulated {
         let (latency, fault) = self.script.step();
         std::thread::sleep(latency);
         self.script.happen(fault)?;
-        eval::eval(op, inputs)
+        workers::eval(op, inputs)
     }
     fn read(&mut self, tensors: &[Tensor]) -> Result<Vec<Tensor>, Cause> {
         self.fence()?;

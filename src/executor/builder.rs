@@ -114,9 +114,9 @@ impl Builder {
     /// Starts the owner.
     ///
     /// # Errors
-    /// [`Error::Build`](crate::Error::Build): a bound is zero or too large; the thread could not be started; the
-    /// device is a CUDA device with a stream for each thread, or one that this build has no
-    /// feature for.
+    /// [`Error::Build`](crate::Error::Build): a bound is zero or too large; the thread could not
+    /// be started; the device is a CUDA device with a stream for each thread, or one that this
+    /// build has no feature for.
     pub fn build(self) -> Result<Executor> {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let capacity = self.queue_capacity;

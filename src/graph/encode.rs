@@ -1,6 +1,6 @@
 //! Operations as words: two operations are the same exactly if their words are.
 
-use super::op::{BinaryOp, CompareOp, Conv, Op, ReduceOp, UnaryOp, Window};
+use super::op::{Conv, Op, Window};
 use candle_core::scalar::Scalar;
 use candle_core::{DType, DeviceLocation};
 use smallvec::SmallVec;
@@ -40,8 +40,8 @@ impl Op {
             Op::Affine { .. } => words.push(tag(1, 0)),
             Op::Elu(_) => words.push(tag(2, 0)),
             Op::Powf(_) => words.push(tag(3, 0)),
-            Op::BinaryScalar { op, .. } => words.push(tag(4, binary(*op))),
-            Op::CompareScalar { op, .. } => words.push(tag(5, compare(*op))),
+            Op::BinaryScalar { op, .. } => words.push(tag(4, *op as u64)),
+            Op::CompareScalar { op, .. } => words.push(tag(5, *op as u64)),
             _ => self.encode(words),
         }
     }
@@ -55,30 +55,30 @@ impl Op {
             Op::Elu(value) => words.extend_from_slice(&[tag(2, 1), value.to_bits()]),
             Op::Powf(value) => words.extend_from_slice(&[tag(3, 1), value.to_bits()]),
             Op::BinaryScalar { op, value } => {
-                words.extend_from_slice(&[tag(6, binary(*op)), kind(*value), bits(*value)]);
+                words.extend_from_slice(&[tag(6, *op as u64), kind(*value), bits(*value)]);
             }
             Op::CompareScalar { op, value } => {
-                words.extend_from_slice(&[tag(7, compare(*op)), kind(*value), bits(*value)]);
+                words.extend_from_slice(&[tag(7, *op as u64), kind(*value), bits(*value)]);
             }
             Op::Fill { value, dims } => {
                 words.extend_from_slice(&[tag(8, 0), kind(*value), bits(*value)]);
                 list(words, dims.iter().copied());
             }
-            Op::Unary(op) => words.push(tag(9, unary(*op))),
+            Op::Unary(op) => words.push(tag(9, *op as u64)),
             Op::ToDType(dtype) => words.push(tag(10, dtype_word(*dtype))),
             Op::ToDevice(device) => {
                 let (kind, ordinal) = location(device.location());
                 words.extend_from_slice(&[tag(11, kind), ordinal]);
             }
             Op::Binary { op, broadcast } => {
-                words.push(tag(12, binary(*op) * 2 + u64::from(*broadcast)));
+                words.push(tag(12, (*op as u64) * 2 + u64::from(*broadcast)));
             }
             Op::Compare { op, broadcast } => {
-                words.push(tag(13, compare(*op) * 2 + u64::from(*broadcast)));
+                words.push(tag(13, (*op as u64) * 2 + u64::from(*broadcast)));
             }
             Op::WhereCond => words.push(tag(14, 0)),
             Op::Reduce { op, dims, keepdim } => {
-                words.push(tag(15, reduce(*op) * 2 + u64::from(*keepdim)));
+                words.push(tag(15, (*op as u64) * 2 + u64::from(*keepdim)));
                 list(words, dims.iter().copied());
             }
             Op::Softmax(dim) => words.push(tag(16, *dim as u64)),
@@ -159,22 +159,6 @@ pub(crate) fn list(words: &mut Words, items: impl ExactSizeIterator<Item = usize
 /// A dtype.
 pub(crate) fn dtype_word(dtype: DType) -> u64 {
     dtype as u64
-}
-
-fn unary(op: UnaryOp) -> u64 {
-    op as u64
-}
-
-fn binary(op: BinaryOp) -> u64 {
-    op as u64
-}
-
-fn compare(op: CompareOp) -> u64 {
-    op as u64
-}
-
-fn reduce(op: ReduceOp) -> u64 {
-    op as u64
 }
 
 fn location(location: DeviceLocation) -> (u64, u64) {

@@ -19,8 +19,19 @@ pub(crate) struct Draft {
 pub(crate) struct Info {
     pub(crate) dims: Dims,
     pub(crate) dtype: DType,
-    /// Of a tensor that exists and does not lie in order.
-    pub(crate) strides: Option<Dims>,
+    /// How it lies in memory, as far as that is known before it is there.
+    pub(crate) lies: Lies,
+}
+
+/// How a value lies in memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Lies {
+    /// All elements in order.
+    InOrder,
+    /// A tensor that exists and does not lie in order.
+    Strided(Dims),
+    /// It may be a view.
+    Unknown,
 }
 
 /// How a value is computed.
@@ -42,6 +53,31 @@ pub(crate) enum PlannedOp {
     Attached(u32),
 }
 
+/// Whether the result of an operation lies in order, whoever runs it.
+fn made_in_order(op: &Op) -> bool {
+    matches!(
+        op,
+        Op::Unary(_)
+            | Op::Elu(_)
+            | Op::Powf(_)
+            | Op::Affine { .. }
+            | Op::Binary { .. }
+            | Op::BinaryScalar { .. }
+            | Op::Compare { .. }
+            | Op::CompareScalar { .. }
+            | Op::WhereCond
+            | Op::Reduce { .. }
+            | Op::Softmax(_)
+            | Op::LogSoftmax(_)
+            | Op::SoftmaxLastDim
+            | Op::RmsNorm { .. }
+            | Op::LayerNorm { .. }
+            | Op::Matmul
+            | Op::BroadcastMatmul
+            | Op::Contiguous
+    )
+}
+
 impl PlannedOp {
     /// The operation, if it is part of the plan.
     pub(crate) fn own(&self) -> Option<&Op> {
@@ -58,7 +94,7 @@ impl Draft {
         let empty = || Info {
             dims: Dims::new(),
             dtype: DType::U8,
-            strides: None,
+            lies: Lies::Unknown,
         };
         let mut values: Vec<Info> = Vec::with_capacity(fragment.values as usize);
         values.resize_with(fragment.values as usize, empty);
@@ -66,7 +102,7 @@ impl Draft {
             values[source.value as usize] = Info {
                 dims: source.dims.clone(),
                 dtype: source.dtype,
-                strides: source.strides(),
+                lies: source.lies(),
             };
         }
         let mut attached = 0;
@@ -76,7 +112,10 @@ impl Draft {
             values[node.value as usize] = Info {
                 dims: node.dims.clone(),
                 dtype: node.dtype,
-                strides: None,
+                lies: match made_in_order(&node.op) {
+                    true => Lies::InOrder,
+                    false => Lies::Unknown,
+                },
             };
             let op = if node.op.is_opaque() {
                 attached += 1;
@@ -97,6 +136,11 @@ impl Draft {
             nodes,
             outputs: fragment.outputs.clone(),
         }
+    }
+
+    /// Whether a value is read as it lies; else it is put in order first, should it not be.
+    pub(crate) fn as_it_lies(&self, value: ValueId) -> bool {
+        matches!(self.info(value).lies, Lies::Strided(_))
     }
 
     pub(crate) fn info(&self, value: ValueId) -> &Info {

@@ -1,7 +1,8 @@
 //! Plans for people: as text, and as graphs in the DOT language.
 
 use super::draft::PlannedOp;
-use super::{Fused, OpStep, Plan, Product, Right, Step};
+use super::product::{Product, Right};
+use super::{Fused, OpStep, Plan, Step};
 use crate::graph::fragment::{Fragment, Source, ValueId};
 use crate::graph::{Dims, Op};
 use candle_core::DType;
@@ -16,7 +17,7 @@ pub struct Explanation {
     graph: String,
     plan: String,
     steps: usize,
-    fused: usize,
+    engine: usize,
 }
 
 impl fmt::Display for Explanation {
@@ -43,7 +44,7 @@ impl Explanation {
 
     /// How many of them the CPU engine runs; the others go through Candle.
     pub fn engine_steps(&self) -> usize {
-        self.fused
+        self.engine
     }
 }
 
@@ -59,13 +60,13 @@ pub(super) fn explain<S>(fragment: &Fragment<S>, plan: &Plan) -> Explanation {
     for node in &fragment.computed {
         known.insert(node.value, (node.dims.clone(), node.dtype));
     }
-    let fused = |step: &&Step| !matches!(step, Step::Op(_));
+    let engine = |step: &&Step| !matches!(step, Step::Op(_));
     Explanation {
         text: text(fragment, plan, &known),
         graph: graph(fragment, &known),
         plan: steps(fragment, plan, &known),
         steps: plan.steps.len(),
-        fused: plan.steps.iter().filter(fused).count(),
+        engine: plan.steps.iter().filter(engine).count(),
     }
 }
 
@@ -155,7 +156,7 @@ fn graph<S>(fragment: &Fragment<S>, known: &Known) -> String {
         dot.source(source.value, known);
     }
     for node in &fragment.computed {
-        let label = format!("{}\\n{}", node.op.name(), shape(known, node.value));
+        let label = format!("{}\n{}", node.op.name(), shape(known, node.value));
         dot.node(node.value, &label, "box", node.inputs.iter().copied());
     }
     dot.end()
@@ -169,10 +170,10 @@ fn steps<S>(fragment: &Fragment<S>, plan: &Plan, known: &Known) -> String {
     for step in &plan.steps {
         let (what, look) = match step {
             Step::Op(step) => (name(step).to_owned(), "box"),
-            Step::Fused(step) => (step.ops.join("\\n"), "box, style=rounded"),
+            Step::Fused(step) => (step.ops.join("\n"), "box, style=rounded"),
             Step::Product(step) => (step.op.to_owned(), "box, style=rounded"),
         };
-        let label = format!("{what}\\n{}", shape(known, step.value()));
+        let label = format!("{what}\n{}", shape(known, step.value()));
         dot.node(step.value(), &label, look, step.inputs().iter().copied());
     }
     dot.end()
@@ -197,7 +198,8 @@ impl Dot {
         look: &str,
         inputs: impl Iterator<Item = ValueId>,
     ) {
-        let label = label.replace('"', "\\\"");
+        let label = label.replace('\\', "\\\\").replace('"', "\\\"");
+        let label = label.replace('\n', "\\n");
         let _ = writeln!(self.0, "  v{value} [label=\"{label}\", shape={look}];");
         for input in inputs {
             let _ = writeln!(self.0, "  v{input} -> v{value};");

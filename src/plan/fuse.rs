@@ -5,10 +5,11 @@
 //! on the same elements: the same shape, or one number for each of its rows. So a step has one
 //! result, and fails only if an operand of that result has failed.
 
-use super::draft::{Draft, DraftNode, Info};
+use super::draft::{Draft, Info, Lies};
+use super::emit::Emit;
 use super::layout::Layout;
 use super::product::product;
-use super::program::{Arg, Fused, Instr, Operand, What, share_registers};
+use super::program::{Fused, share_registers};
 use super::{Step, op_step};
 use crate::graph::fragment::ValueId;
 use crate::graph::{Op, ReduceOp};
@@ -83,7 +84,7 @@ pub(super) fn steps(draft: &Draft) -> Vec<Step> {
     steps
 }
 
-struct Fuse<'a> {
+pub(super) struct Fuse<'a> {
     draft: &'a Draft,
     /// Which node computes a value.
     makers: Vec<Option<u32>>,
@@ -115,7 +116,7 @@ impl<'a> Fuse<'a> {
         fuse
     }
 
-    fn info(&self, value: ValueId) -> &'a Info {
+    pub(super) fn info(&self, value: ValueId) -> &'a Info {
         self.draft.info(value)
     }
 
@@ -190,10 +191,8 @@ impl<'a> Fuse<'a> {
                     continue;
                 };
                 let maker = maker as usize;
-                if looked_at > MOST_OPS
-                    || self.uses[input as usize] > 1 && self.needed[input as usize]
-                {
-                    continue;
+                if looked_at > MOST_OPS || self.needed[input as usize] {
+                    continue; // far enough, or a step of its own
                 }
                 let dims: &[usize] = &self.info(input).dims;
                 match self.role(maker) {
@@ -221,28 +220,21 @@ impl<'a> Fuse<'a> {
     fn group(&self, place: usize, role: Role) -> Fused {
         let domain = self.domain(place, role);
         let members = self.members(place, &domain);
-        let mut build = Build {
-            fuse: self,
-            domain: &domain,
-            instrs: Vec::new(),
-            inputs: SmallVec::new(),
-            known: FxHashMap::default(),
-            whole_rows: false,
-        };
+        let mut emit = Emit::new(self, domain.dims);
         let mut ops = Vec::new();
         for &place in &members {
             let node = &self.draft.nodes[place];
-            build.node(node);
+            emit.node(node);
             ops.extend(node.op.own().map(Op::name));
         }
         let value = self.draft.nodes[place].value;
-        let (_, per_row) = build.known[&(value, None)];
-        let Build {
+        let per_row = emit.is_per_row(value);
+        let Emit {
             mut instrs,
             inputs,
             whole_rows,
             ..
-        } = build;
+        } = emit;
         let registers = share_registers(&mut instrs);
         let info = self.info(value);
         let count: usize = domain.dims.iter().product();
@@ -319,15 +311,20 @@ impl<'a> Fuse<'a> {
             })
     }
 
-    /// The value that a view looks at, and where.
-    fn resolve(&self, value: ValueId) -> (ValueId, Layout) {
+    pub(super) fn as_it_lies(&self, value: ValueId) -> bool {
+        self.draft.as_it_lies(value)
+    }
+
+    /// The value that a view looks at, and where. So many views at most: a longer chain is made by
+    /// Candle in between.
+    pub(super) fn resolve(&self, value: ValueId) -> (ValueId, Layout) {
         let mut views: SmallVec<[&Op; 4]> = SmallVec::new();
         let mut chain: SmallVec<[ValueId; 4]> = SmallVec::from_slice(&[value]);
         let mut base = value;
         while let Some(maker) = self.makers[base as usize] {
             let node = &self.draft.nodes[maker as usize];
             match (node.op.own(), &node.inputs[..]) {
-                (Some(op), &[input]) if is_view(op) => {
+                (Some(op), &[input]) if is_view(op) && views.len() < MOST_OPS => {
                     views.push(op);
                     base = input;
                     chain.push(base);
@@ -355,7 +352,7 @@ impl<'a> Fuse<'a> {
     fn stored(&self, value: ValueId) -> Layout {
         let info = self.info(value);
         let mut layout = Layout::contiguous(&info.dims);
-        if let Some(strides) = &info.strides {
+        if let Lies::Strided(strides) = &info.lies {
             layout.strides = strides.clone();
         }
         layout
@@ -374,122 +371,4 @@ fn is_view(op: &Op) -> bool {
             | Op::BroadcastAs(_)
             | Op::Reshape(_)
     )
-}
-
-/// A step in the making.
-struct Build<'a, 'b> {
-    fuse: &'b Fuse<'a>,
-    domain: &'b Domain<'a>,
-    instrs: Vec<Instr>,
-    inputs: SmallVec<[Operand; 4]>,
-    /// Where a value is found, and whether it has one number for each row; what was read from
-    /// outside, as it was broadcast.
-    known: FxHashMap<(ValueId, Option<bool>), (Arg, bool)>,
-    whole_rows: bool,
-}
-
-impl Build<'_, '_> {
-    fn push(&mut self, what: What, per_row: bool) -> Arg {
-        self.whole_rows |= per_row;
-        let to = self.instrs.len() as u16;
-        self.instrs.push(Instr { what, to, per_row });
-        Arg::Register(to)
-    }
-
-    /// A value as a tile of whole elements, or as one number for each row; as these dimensions.
-    fn arg(&mut self, value: ValueId, dims: &[usize]) -> Arg {
-        let per_row = dims != self.domain.dims;
-        if let Some(&(arg, is_per_row)) = self.known.get(&(value, None)) {
-            if is_per_row == per_row {
-                return arg;
-            }
-            if let Some(&(arg, _)) = self.known.get(&(value, Some(per_row))) {
-                return arg;
-            }
-            self.whole_rows = true;
-            let arg = self.push(What::Spread(arg), false);
-            self.known.insert((value, Some(per_row)), (arg, per_row));
-            return arg;
-        }
-        if let Some(&(arg, _)) = self.known.get(&(value, Some(per_row))) {
-            return arg;
-        }
-        let arg = self.outside(value, dims, per_row);
-        self.known.insert((value, Some(per_row)), (arg, per_row));
-        arg
-    }
-
-    /// Reads a value that is not made here.
-    fn outside(&mut self, value: ValueId, dims: &[usize], per_row: bool) -> Arg {
-        let (base, layout) = self.fuse.resolve(value);
-        let access = layout.broadcast(dims).collapsed();
-        let dtype = self.fuse.info(base).dtype;
-        let number = self.inputs.len() as u16;
-        let whole = access.is_run() && !access.strides.is_empty() && dtype == DType::F32;
-        self.inputs.push(Operand {
-            value: base,
-            as_it_lies: self.fuse.info(base).strides.is_some(),
-            access,
-        });
-        match whole {
-            true => Arg::Input(number),
-            false => self.push(What::Load(number), per_row),
-        }
-    }
-
-    /// The instructions of one node.
-    fn node(&mut self, node: &DraftNode) {
-        let (own, all) = (&self.fuse.info(node.value).dims[..], self.domain.dims);
-        let Some(op) = node.op.own() else {
-            unreachable!("the user's own operations go to Candle")
-        };
-        let input = |i: usize| node.inputs[i];
-        let scalar = |i: usize| node.scalars[i];
-        let (arg, per_row) = match op {
-            Op::Softmax(_) | Op::SoftmaxLastDim => (self.row(What::Softmax, input(0)), false),
-            Op::LogSoftmax(_) => (self.row(What::LogSoftmax, input(0)), false),
-            Op::RmsNorm { eps } => {
-                let scaled = self.row(|a| What::Scale(a, *eps), input(0));
-                let alpha = self.arg(input(1), all);
-                let times = What::Binary(crate::graph::BinaryOp::Mul, scaled, alpha);
-                (self.push(times, false), false)
-            }
-            Op::LayerNorm { eps } => {
-                let centered = self.row(|a| What::Center(a, *eps), input(0));
-                let (alpha, beta) = (self.arg(input(1), all), self.arg(input(2), all));
-                let times = What::Binary(crate::graph::BinaryOp::Mul, centered, alpha);
-                let scaled = self.push(times, false);
-                let plus = What::Binary(crate::graph::BinaryOp::Add, scaled, beta);
-                (self.push(plus, false), false)
-            }
-            Op::Reduce { op, .. } => {
-                let arg = self.arg(input(0), all);
-                (self.push(What::Reduce(*op, arg), true), true)
-            }
-            _ => {
-                let per_row = own != all;
-                let mut arg = |i: usize| self.arg(node.inputs[i], own);
-                let what = match *op {
-                    Op::Unary(op) => What::Unary(op, arg(0)),
-                    Op::Elu(_) => What::Elu(arg(0), scalar(0)),
-                    Op::Powf(_) => What::Powf(arg(0), scalar(0)),
-                    Op::Affine { .. } => What::Affine(arg(0), scalar(0), scalar(1)),
-                    Op::Binary { op, .. } => What::Binary(op, arg(0), arg(1)),
-                    Op::BinaryScalar { op, .. } => What::BinaryScalar(op, arg(0), scalar(0)),
-                    Op::Compare { op, .. } => What::Compare(op, arg(0), arg(1)),
-                    Op::CompareScalar { op, .. } => What::CompareScalar(op, arg(0), scalar(0)),
-                    Op::WhereCond => What::Select(arg(0), arg(1), arg(2)),
-                    _ => What::Copy(arg(0)),
-                };
-                (self.push(what, per_row), per_row)
-            }
-        };
-        self.known.insert((node.value, None), (arg, per_row));
-    }
-
-    fn row(&mut self, what: impl FnOnce(Arg) -> What, input: ValueId) -> Arg {
-        self.whole_rows = true;
-        let arg = self.arg(input, self.domain.dims);
-        self.push(what(arg), false)
-    }
 }

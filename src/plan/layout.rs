@@ -41,11 +41,10 @@ impl Layout {
                 view.dims[*dim] = *len;
                 view.offset += start * self.strides[*dim];
             }
-            Op::Squeeze(dim) if self.dims[*dim] == 1 => {
+            Op::Squeeze(dim) => {
                 view.dims.remove(*dim);
                 view.strides.remove(*dim);
             }
-            Op::Squeeze(_) => {}
             Op::Unsqueeze(dim) => {
                 view.dims.insert(*dim, 1);
                 view.strides.insert(*dim, 0);

@@ -2,10 +2,11 @@
 
 mod cache;
 mod draft;
+mod emit;
 mod explain;
 mod fuse;
 mod layout;
-mod product;
+pub(crate) mod product;
 pub(crate) mod program;
 mod signature;
 mod simplify;
@@ -17,7 +18,7 @@ use candle_core::DType;
 use draft::Draft;
 pub(crate) use draft::PlannedOp;
 pub use explain::Explanation;
-pub(crate) use product::{FEW_ROWS, Factor, Product, Right};
+pub(crate) use product::Product;
 pub(crate) use program::Fused;
 use signature::Signature;
 use smallvec::SmallVec;

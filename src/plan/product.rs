@@ -83,13 +83,12 @@ pub(super) fn product(
     let right = match (row, col) {
         (row, 1) => Right::Rows(row),
         (1, col) => Right::Columns(col),
-        _ if n == 1 => Right::Rows(row),
         _ => return None,
     };
     let factor = |value: ValueId, layout: &Layout| Factor {
         value,
         offset: layout.offset,
-        as_it_lies: draft.info(value).strides.is_some(),
+        as_it_lies: draft.as_it_lies(value),
     };
     let run = match right {
         Right::Rows(_) => n,

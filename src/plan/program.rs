@@ -92,25 +92,8 @@ pub(crate) enum What {
 
 impl What {
     /// The tiles that it reads.
-    pub(crate) fn args(&self) -> SmallVec<[Arg; 3]> {
-        match *self {
-            What::Load(_) => SmallVec::new(),
-            What::Copy(a)
-            | What::Unary(_, a)
-            | What::Elu(a, _)
-            | What::Powf(a, _)
-            | What::Affine(a, ..)
-            | What::BinaryScalar(_, a, _)
-            | What::CompareScalar(_, a, _)
-            | What::Softmax(a)
-            | What::LogSoftmax(a)
-            | What::Scale(a, _)
-            | What::Center(a, _)
-            | What::Reduce(_, a)
-            | What::Spread(a) => SmallVec::from_slice(&[a]),
-            What::Binary(_, a, b) | What::Compare(_, a, b) => SmallVec::from_slice(&[a, b]),
-            What::Select(a, b, c) => SmallVec::from_slice(&[a, b, c]),
-        }
+    fn args(mut self) -> SmallVec<[Arg; 3]> {
+        self.args_mut().into_iter().map(|arg| *arg).collect()
     }
 
     fn args_mut(&mut self) -> SmallVec<[&mut Arg; 3]> {

@@ -1,7 +1,7 @@
 //! What makes two fragments the same to a plan.
 
 use super::Scalars;
-use crate::graph::Dims;
+use super::draft::Lies;
 use crate::graph::encode::{Words, dtype_word, list};
 use crate::graph::fragment::{Computed, Fragment, Source, SourceValue};
 use candle_core::DType;
@@ -76,9 +76,10 @@ impl Signature {
         for source in &fragment.sources {
             words.push(u64::from(source.value) << 16 | dtype_word(source.dtype) << 8);
             list(words, source.dims.iter().copied());
-            match source.strides() {
-                Some(strides) => list(words, strides.iter().copied()),
-                None => words.push(u64::MAX),
+            match source.lies() {
+                Lies::Strided(strides) => list(words, strides.iter().copied()),
+                Lies::InOrder => words.push(u64::MAX),
+                Lies::Unknown => words.push(u64::MAX - 1),
             }
         }
         for node in &fragment.computed {
@@ -107,13 +108,12 @@ impl Signature {
 }
 
 impl<S> SourceValue<S> {
-    /// The strides of a tensor that exists and does not lie in order.
-    pub(crate) fn strides(&self) -> Option<Dims> {
+    /// How it lies in memory. The result of another fragment may be a view.
+    pub(super) fn lies(&self) -> Lies {
         match &self.source {
-            Source::Leaf(tensor) if !tensor.is_contiguous() => {
-                Some(tensor.stride().iter().copied().collect())
-            }
-            _ => None,
+            Source::Leaf(tensor) if tensor.is_contiguous() => Lies::InOrder,
+            Source::Leaf(tensor) => Lies::Strided(tensor.stride().iter().copied().collect()),
+            Source::Submitted(_) => Lies::Unknown,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Passes that leave out work and change no bit of any answer.
 
-use super::draft::{Draft, DraftNode, PlannedOp};
+use super::draft::{Draft, DraftNode, Lies, PlannedOp};
 use crate::graph::encode::{Words, dtype_word};
 use crate::graph::fragment::ValueId;
 use crate::graph::{Op, UnaryOp};
@@ -74,6 +74,7 @@ fn same_as(draft: &Draft, makers: &[Option<usize>], place: usize) -> Option<Valu
     match op {
         Op::ToDType(dtype) if *dtype == from.dtype => Some(input),
         Op::Reshape(_) | Op::BroadcastAs(_) | Op::Narrow { .. } if same_shape => Some(input),
+        Op::Contiguous if from.lies == Lies::InOrder => Some(input),
         Op::Transpose(a, b) if a == b => Some(input),
         Op::Permute(axes) if axes.iter().copied().eq(0..axes.len()) => Some(input),
         Op::Repeat(times) if same_shape && times.iter().all(|&t| t == 1) => Some(input),
@@ -113,7 +114,6 @@ fn repeated(before: &DraftNode, op: &Op) -> bool {
         (Some(Op::Unary(a)), Op::Unary(b)) => {
             a == b && matches!(a, Abs | Ceil | Floor | Relu | Round | Sign)
         }
-        (Some(Op::Contiguous), Op::Contiguous) => true,
         _ => false,
     }
 }

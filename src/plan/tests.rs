@@ -107,6 +107,46 @@ fn a_chain_is_one_step_and_takes_broadcasts_and_views_as_they_lie() {
 }
 
 #[test]
+fn a_value_that_two_steps_need_is_made_once() {
+    let (a, square) = (x(&[16, 16]), x(&[16, 16]));
+    let e = a.exp().unwrap();
+    let y = (e.matmul(&square).unwrap() + &e).unwrap();
+    assert_eq!(
+        plan(&[&y], Passes::ALL),
+        [
+            "%1 = [16, 16] f32 fused {exp}(%0)",
+            "%3 = [16, 16] f32 candle matmul(%1, %2)",
+            "%4 = [16, 16] f32 fused {add}(%3, %1)"
+        ]
+    );
+}
+
+#[test]
+fn what_lies_in_order_is_not_put_in_order_again() {
+    let a = x(&[4, 8]);
+    let y = (a.exp().unwrap().contiguous().unwrap() + 1.0).unwrap();
+    let y = (y + a.contiguous().unwrap()).unwrap();
+    assert_eq!(
+        plan(&[&y], Passes::ALL),
+        ["%5 = [4, 8] f32 fused {exp, affine, add}(%0)"]
+    );
+}
+
+#[test]
+fn a_very_long_chain_of_views_is_looked_through_in_parts() {
+    let mut y = x(&[2, 3]);
+    for _ in 0..1000 {
+        y = y.t().unwrap();
+    }
+    let passes = Passes {
+        fuse: true,
+        ..Passes::NONE
+    };
+    let steps = plan(&[&y.relu().unwrap()], passes);
+    assert_eq!(steps.len(), 1000 - 64 + 1);
+}
+
+#[test]
 fn rows_take_along_what_is_before_and_after_them() {
     let a = x(&[4, 8]);
     let y = ((&a * 2.0).unwrap().softmax(D::Minus1).unwrap() + 1.0).unwrap();

@@ -1,5 +1,6 @@
 //! Runs the programs of fused steps, tile by tile.
 
+use super::super::workers;
 use super::kernel::{self, Target};
 use crate::plan::program::{Arg, Fused, Instr, Operand, What};
 use pulp::{Arch, Simd, WithSimd};
@@ -8,6 +9,12 @@ use std::mem::MaybeUninit;
 
 /// So many elements of each register fit into the nearest cache together.
 const TILE: usize = 1024;
+
+/// Instructions times elements from which on other threads help: several times what waking one
+/// costs, which on a busy machine is some hundred microseconds.
+const WORTH_HELP: usize = 1 << 22;
+/// Registers for longer tiles are not kept for the next step.
+const LONGEST_KEPT: usize = 4 * TILE;
 
 /// The data of an operand.
 #[derive(Clone, Copy)]
@@ -23,14 +30,46 @@ pub(super) enum Out<'a> {
 }
 
 /// A part of a step: so many rows of the whole, from `first` on.
-pub(super) struct Part<'a> {
-    pub(super) step: &'a Fused,
-    pub(super) inputs: &'a [Data<'a>],
-    pub(super) scalars: &'a [f32],
+struct Part<'a> {
+    step: &'a Fused,
+    inputs: &'a [Data<'a>],
+    scalars: &'a [f32],
     /// In elements of the whole.
-    pub(super) first: usize,
-    pub(super) len: usize,
-    pub(super) out: Out<'a>,
+    first: usize,
+    len: usize,
+    out: Out<'a>,
+}
+
+/// Runs a step, in parts if that is worth it. Writes every element of `out`.
+pub(super) fn run<'a, T: Send>(
+    step: &'a Fused,
+    inputs: &'a [Data<'a>],
+    scalars: &'a [f32],
+    out: &'a mut [MaybeUninit<T>],
+    wrap: fn(&'a mut [MaybeUninit<T>]) -> Out<'a>,
+) {
+    let total = step.rows * step.cols;
+    // what the caller relies on when it calls the result initialised
+    assert_eq!(out.len(), if step.per_row { step.rows } else { total });
+    if total == 0 {
+        return;
+    }
+    let threads = match total * step.instrs.len() >= WORTH_HELP {
+        true => workers::threads(),
+        false => 1,
+    };
+    let unit = if step.whole_rows { step.cols } else { 1 };
+    let each = (total / unit).div_ceil(threads) * unit;
+    let each_out = if step.per_row { each / unit } else { each };
+    let parts = out.chunks_mut(each_out).enumerate().map(|(i, out)| Part {
+        step,
+        inputs,
+        scalars,
+        first: i * each,
+        len: each.min(total - i * each),
+        out: wrap(out),
+    });
+    workers::share(parts, Part::run);
 }
 
 thread_local! {
@@ -88,7 +127,7 @@ struct Tile {
 
 impl Part<'_> {
     /// Runs it, with the best instructions that this machine has.
-    pub(super) fn run(self) {
+    fn run(self) {
         let mut registers = REGISTERS.take();
         let count = self.step.registers.max(1);
         if registers.len() < count {
@@ -104,7 +143,9 @@ impl Part<'_> {
             tile: len,
         };
         Arch::new().dispatch(part);
-        REGISTERS.set(registers);
+        if len <= LONGEST_KEPT {
+            REGISTERS.set(registers);
+        }
     }
 
     /// A tile is whole rows where instructions look at rows.

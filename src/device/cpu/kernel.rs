@@ -75,6 +75,11 @@ fn trigonometric<S: Simd>(to: Target<'_>, a: &[f32], quarter: u64, exact: fn(f32
 }
 
 #[inline(always)]
+pub(super) fn elu<S: Simd>(to: Target<'_>, a: &[f32], alpha: f32) {
+    map(to, a, |x| math::elu::<S>(x, alpha));
+}
+
+#[inline(always)]
 pub(super) fn powf(to: Target<'_>, a: &[f32], exponent: f32) {
     if exponent == 2.0 {
         map(to, a, |x| x * x);
@@ -291,9 +296,4 @@ pub(super) fn center(to: Target<'_>, a: &[f32], cols: usize, eps: f32) {
         let by = 1.0 / (squares / cols as f32 + eps).sqrt();
         centered.iter_mut().for_each(|x| *x *= by);
     }
-}
-
-#[inline(always)]
-pub(super) fn elu<S: Simd>(to: Target<'_>, a: &[f32], alpha: f32) {
-    map(to, a, |x| math::elu::<S>(x, alpha));
 }

@@ -9,7 +9,7 @@ use pulp::Simd;
 
 /// `a * b + c`, rounded once where the instruction set can.
 #[inline(always)]
-fn madd<S: Simd>(a: f32, b: f32, c: f32) -> f32 {
+pub(super) fn madd<S: Simd>(a: f32, b: f32, c: f32) -> f32 {
     if S::IS_SCALAR {
         a * b + c
     } else {

@@ -4,10 +4,13 @@
 //! An element of the result is summed up in an order that only the inner size decides: it depends
 //! neither on the number of rows nor on how the columns are divided.
 
+use super::super::workers;
 use super::kernel::Target;
-use crate::plan::{FEW_ROWS, Product, Right};
+use super::math::madd;
+use crate::plan::product::{FEW_ROWS, Product, Right};
 use pulp::{Arch, Simd, WithSimd};
 use smallvec::SmallVec;
+use std::mem::MaybeUninit;
 
 /// So many sums are kept in the nearest cache.
 const SUMS: usize = 4096;
@@ -15,15 +18,46 @@ const SUMS: usize = 4096;
 /// as many pages, of which a core remembers some thousand.
 const ROWS_AT_ONCE: usize = 256;
 
+/// Multiplications from which on other threads help. One row reads a number of the right side
+/// for each; several rows use it again, and are done sooner.
+const WORTH_HELP_WITH_A_ROW: usize = 1 << 23;
+const WORTH_HELP_WITH_ROWS: usize = 1 << 24;
+
 /// Columns `first..first + len` of a product.
-pub(super) struct Columns<'a> {
-    pub(super) product: &'a Product,
-    pub(super) a: &'a [f32],
-    pub(super) b: &'a [f32],
-    pub(super) first: usize,
-    pub(super) len: usize,
+struct Columns<'a> {
+    product: &'a Product,
+    a: &'a [f32],
+    b: &'a [f32],
+    first: usize,
+    len: usize,
     /// Of each row, these columns.
-    pub(super) out: SmallVec<[Target<'a>; FEW_ROWS]>,
+    out: SmallVec<[Target<'a>; FEW_ROWS]>,
+}
+
+/// Runs a product, in parts if that is worth it. Writes every element of `out`, which are `m * n`.
+pub(super) fn run(step: &Product, a: &[f32], b: &[f32], out: &mut [MaybeUninit<f32>]) {
+    assert_eq!(out.len(), step.m * step.n);
+    let worth_help = match step.m {
+        1 => WORTH_HELP_WITH_A_ROW,
+        _ => WORTH_HELP_WITH_ROWS,
+    };
+    let threads = match step.m * step.k * step.n >= worth_help {
+        true => workers::threads(),
+        false => 1,
+    };
+    // whole cache lines for each
+    let each = step.n.div_ceil(threads).next_multiple_of(16);
+    let rows = out.chunks_mut(step.n).map(|row| row.chunks_mut(each));
+    let mut rows: SmallVec<[_; FEW_ROWS]> = rows.collect();
+    let parts = (0..step.n).step_by(each).map(|first| Columns {
+        product: step,
+        a,
+        b,
+        first,
+        len: each.min(step.n - first),
+        out: rows.iter_mut().filter_map(Iterator::next).collect(),
+    });
+    workers::share(parts, Columns::run);
 }
 
 impl WithSimd for Columns<'_> {
@@ -40,7 +74,7 @@ impl WithSimd for Columns<'_> {
 
 impl<'a> Columns<'a> {
     /// Computes them, with the best instructions that this machine has.
-    pub(super) fn run(self) {
+    fn run(self) {
         Arch::new().dispatch(self);
     }
 
@@ -71,11 +105,17 @@ impl<'a> Columns<'a> {
                     let left = |n: usize| -> [&[f32]; 4] {
                         [0, 1, 2, 3].map(|q| &self.row(i + q.min(n - 1))[p..p + depth])
                     };
+                    let terms = |n: usize| Terms {
+                        a: left(n),
+                        b,
+                        stride,
+                        depth,
+                    };
                     i += match rows - i {
                         1 if rows == 1 => add_to_row::<S>(&mut sums[..cols], left(1)[0], b, stride),
-                        1 => add_rows::<S, 1>(simd, sums, cols, left(1), b, stride, depth),
-                        2 | 3 => add_rows::<S, 2>(simd, sums, cols, left(2), b, stride, depth),
-                        _ => add_rows::<S, 4>(simd, sums, cols, left(4), b, stride, depth),
+                        1 => add_rows::<S, 1>(simd, sums, cols, terms(1)),
+                        2 | 3 => add_rows::<S, 2>(simd, sums, cols, terms(2)),
+                        _ => add_rows::<S, 4>(simd, sums, cols, terms(4)),
                     };
                 }
                 p += depth;
@@ -145,34 +185,40 @@ fn add_to_row<S: Simd>(sums: &mut [f32], a: &[f32], b: &[f32], stride: usize) ->
     1
 }
 
-/// Adds `depth` rows of `b`, times the numbers of `R` rows of `a`, to `R` rows of sums. Each sum
-/// has its terms added one after the other. Returns `R`.
+/// What is added to sums: `depth` rows of `b`, times the numbers of up to four rows of `a`.
+#[derive(Clone, Copy)]
+struct Terms<'a> {
+    a: [&'a [f32]; 4],
+    b: &'a [f32],
+    /// From one row of `b` to the next.
+    stride: usize,
+    depth: usize,
+}
+
+/// Adds terms to `R` rows of `cols` sums, to each one after the other. Returns `R`.
 #[inline(always)]
 fn add_rows<S: Simd, const R: usize>(
     simd: S,
     sums: &mut [f32],
     cols: usize,
-    a: [&[f32]; 4],
-    b: &[f32],
-    stride: usize,
-    depth: usize,
+    terms: Terms<'_>,
 ) -> usize {
     let lanes = S::F32_LANES;
     let mut j = 0;
     // as many registers as the instruction set has room for
     while lanes >= 16 && j + 4 * lanes <= cols {
-        add_block::<S, R, 4>(simd, sums, cols, j, a, b, stride, depth);
+        add_block::<S, R, 4>(simd, sums, cols, j, terms);
         j += 4 * lanes;
     }
     while j + 2 * lanes <= cols {
-        add_block::<S, R, 2>(simd, sums, cols, j, a, b, stride, depth);
+        add_block::<S, R, 2>(simd, sums, cols, j, terms);
         j += 2 * lanes;
     }
     for j in j..cols {
         for r in 0..R {
             let sum = &mut sums[r * cols + j];
-            for p in 0..depth {
-                *sum = madd::<S>(a[r][p], b[p * stride + j], *sum);
+            for p in 0..terms.depth {
+                *sum = madd::<S>(terms.a[r][p], terms.b[p * terms.stride + j], *sum);
             }
         }
     }
@@ -181,16 +227,12 @@ fn add_rows<S: Simd, const R: usize>(
 
 /// The same for `C` vectors from column `j` on, whose sums stay in registers.
 #[inline(always)]
-#[allow(clippy::too_many_arguments)] // the inside of a loop
 fn add_block<S: Simd, const R: usize, const C: usize>(
     simd: S,
     sums: &mut [f32],
     cols: usize,
     j: usize,
-    a: [&[f32]; 4],
-    b: &[f32],
-    stride: usize,
-    depth: usize,
+    terms: Terms<'_>,
 ) {
     let lanes = S::F32_LANES;
     let mut block = [[simd.splat_f32s(0.0); C]; R];
@@ -200,9 +242,9 @@ fn add_block<S: Simd, const R: usize, const C: usize>(
             *to = from;
         }
     }
-    for p in 0..depth {
-        let row = S::as_simd_f32s(&b[p * stride + j..][..C * lanes]).0;
-        for (a, block) in a.iter().zip(block.iter_mut()) {
+    for p in 0..terms.depth {
+        let row = S::as_simd_f32s(&terms.b[p * terms.stride + j..][..C * lanes]).0;
+        for (a, block) in terms.a.iter().zip(block.iter_mut()) {
             let a = simd.splat_f32s(a[p]);
             for (sum, &b) in block.iter_mut().zip(row) {
                 *sum = fused::<S>(simd, a, b, *sum);
@@ -214,15 +256,6 @@ fn add_block<S: Simd, const R: usize, const C: usize>(
         for (to, &from) in row.iter_mut().zip(block) {
             *to = from;
         }
-    }
-}
-
-#[inline(always)]
-fn madd<S: Simd>(a: f32, b: f32, c: f32) -> f32 {
-    if S::IS_SCALAR {
-        a * b + c
-    } else {
-        a.mul_add(b, c)
     }
 }
 
@@ -267,7 +300,7 @@ fn dots<S: Simd, const R: usize>(simd: S, a: [&[f32]; R], b: [&[f32]; 4]) -> [[f
 mod tests {
     use crate::device::CommandStream;
     use crate::device::cpu::CpuStream;
-    use crate::plan::{FEW_ROWS, Factor, Product, Right};
+    use crate::plan::product::{FEW_ROWS, Factor, Product, Right};
     use candle_core::{Device, Tensor};
 
     fn numbers(count: usize, seed: usize) -> Vec<f32> {

@@ -1,0 +1,145 @@
+//! The instructions of a fused step.
+
+use super::draft::DraftNode;
+use super::fuse::Fuse;
+use super::program::{Arg, Instr, Operand, What};
+use crate::graph::fragment::ValueId;
+use crate::graph::{BinaryOp, Op};
+use candle_core::DType;
+use rustc_hash::FxHashMap;
+use smallvec::SmallVec;
+
+/// A program in the making.
+pub(super) struct Emit<'a, 'b> {
+    fuse: &'b Fuse<'a>,
+    /// Of whole elements.
+    dims: &'a [usize],
+    pub(super) instrs: Vec<Instr>,
+    pub(super) inputs: SmallVec<[Operand; 4]>,
+    /// What the program makes, and whether that is one number for each row.
+    made: FxHashMap<ValueId, (Arg, bool)>,
+    /// What it reads or spreads: as one number for each row, or as whole elements.
+    tiles: FxHashMap<(ValueId, bool), Arg>,
+    /// Whether an instruction looks at rows.
+    pub(super) whole_rows: bool,
+}
+
+impl<'a, 'b> Emit<'a, 'b> {
+    /// An empty program on elements of these dimensions.
+    pub(super) fn new(fuse: &'b Fuse<'a>, dims: &'a [usize]) -> Self {
+        Self {
+            fuse,
+            dims,
+            instrs: Vec::new(),
+            inputs: SmallVec::new(),
+            made: FxHashMap::default(),
+            tiles: FxHashMap::default(),
+            whole_rows: false,
+        }
+    }
+
+    /// Whether a value that the program makes is one number for each row.
+    pub(super) fn is_per_row(&self, value: ValueId) -> bool {
+        self.made[&value].1
+    }
+
+    fn push(&mut self, what: What, per_row: bool) -> Arg {
+        self.whole_rows |= per_row;
+        let to = self.instrs.len() as u16;
+        self.instrs.push(Instr { what, to, per_row });
+        Arg::Register(to)
+    }
+
+    /// A value as a tile of whole elements, or as one number for each row; as these dimensions.
+    fn arg(&mut self, value: ValueId, dims: &[usize]) -> Arg {
+        let per_row = dims != self.dims;
+        let made = self.made.get(&value).copied();
+        match made {
+            Some((arg, is_per_row)) if is_per_row == per_row => return arg,
+            _ => {}
+        }
+        if let Some(&arg) = self.tiles.get(&(value, per_row)) {
+            return arg;
+        }
+        let arg = match made {
+            Some((rows, _)) => self.push(What::Spread(rows), false),
+            None => self.outside(value, dims, per_row),
+        };
+        self.tiles.insert((value, per_row), arg);
+        arg
+    }
+
+    /// Reads a value that is not made here.
+    fn outside(&mut self, value: ValueId, dims: &[usize], per_row: bool) -> Arg {
+        let (base, layout) = self.fuse.resolve(value);
+        let access = layout.broadcast(dims).collapsed();
+        let dtype = self.fuse.info(base).dtype;
+        let number = self.inputs.len() as u16;
+        let whole = access.is_run() && !access.strides.is_empty() && dtype == DType::F32;
+        self.inputs.push(Operand {
+            value: base,
+            as_it_lies: self.fuse.as_it_lies(base),
+            access,
+        });
+        match whole {
+            true => Arg::Input(number),
+            false => self.push(What::Load(number), per_row),
+        }
+    }
+
+    /// The instructions of one node.
+    pub(super) fn node(&mut self, node: &DraftNode) {
+        let (own, all) = (&self.fuse.info(node.value).dims[..], self.dims);
+        let Some(op) = node.op.own() else {
+            unreachable!("the user's own operations go to Candle")
+        };
+        let input = |i: usize| node.inputs[i];
+        let scalar = |i: usize| node.scalars[i];
+        let (arg, per_row) = match op {
+            Op::Softmax(_) | Op::SoftmaxLastDim => (self.row(What::Softmax, input(0)), false),
+            Op::LogSoftmax(_) => (self.row(What::LogSoftmax, input(0)), false),
+            Op::RmsNorm { eps } => {
+                let scaled = self.row(|a| What::Scale(a, *eps), input(0));
+                let alpha = self.arg(input(1), all);
+                let times = What::Binary(BinaryOp::Mul, scaled, alpha);
+                (self.push(times, false), false)
+            }
+            Op::LayerNorm { eps } => {
+                let centered = self.row(|a| What::Center(a, *eps), input(0));
+                let (alpha, beta) = (self.arg(input(1), all), self.arg(input(2), all));
+                let times = What::Binary(BinaryOp::Mul, centered, alpha);
+                let scaled = self.push(times, false);
+                let plus = What::Binary(BinaryOp::Add, scaled, beta);
+                (self.push(plus, false), false)
+            }
+            Op::Reduce { op, .. } => {
+                let arg = self.arg(input(0), all);
+                (self.push(What::Reduce(*op, arg), true), true)
+            }
+            _ => {
+                let per_row = own != all;
+                let mut arg = |i: usize| self.arg(node.inputs[i], own);
+                let what = match *op {
+                    Op::Unary(op) => What::Unary(op, arg(0)),
+                    Op::Elu(_) => What::Elu(arg(0), scalar(0)),
+                    Op::Powf(_) => What::Powf(arg(0), scalar(0)),
+                    Op::Affine { .. } => What::Affine(arg(0), scalar(0), scalar(1)),
+                    Op::Binary { op, .. } => What::Binary(op, arg(0), arg(1)),
+                    Op::BinaryScalar { op, .. } => What::BinaryScalar(op, arg(0), scalar(0)),
+                    Op::Compare { op, .. } => What::Compare(op, arg(0), arg(1)),
+                    Op::CompareScalar { op, .. } => What::CompareScalar(op, arg(0), scalar(0)),
+                    Op::WhereCond => What::Select(arg(0), arg(1), arg(2)),
+                    _ => What::Copy(arg(0)),
+                };
+                (self.push(what, per_row), per_row)
+            }
+        };
+        self.made.insert(node.value, (arg, per_row));
+    }
+
+    fn row(&mut self, what: impl FnOnce(Arg) -> What, input: ValueId) -> Arg {
+        self.whole_rows = true;
+        let arg = self.arg(input, self.dims);
+        self.push(what(arg), false)
+    }
+}
