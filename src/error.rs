@@ -57,6 +57,21 @@ pub enum Error {
         /// The executor's device.
         executor: DeviceLocation,
     },
+    /// What a function was traced with by [`compile`](crate::Executor::compile) was used outside
+    /// of that trace: submitted, or kept for another one. It has no value.
+    Placeholder {
+        /// Its shape.
+        shape: Shape,
+        /// Its dtype.
+        dtype: DType,
+    },
+    /// A compiled function was called with another number of arguments than it takes.
+    Arguments {
+        /// How many it takes.
+        expected: usize,
+        /// How many it was given.
+        got: usize,
+    },
     /// The call would wait for the owner on the owner's own thread (from inside an operation
     /// that it runs), and so for ever.
     WouldDeadlock {

@@ -10,9 +10,10 @@ use crate::actor::park::block_on;
 use crate::device::runner::{Meter, Runner, is_driving};
 use crate::error::{Error, Result};
 use crate::habit;
-use crate::handle::{Handle, Outputs};
+use crate::handle::Handle;
+use crate::outputs::{Outputs, Results};
 use crate::plan::Explanation;
-use crate::request::{ExecutorHome, Launched, Request};
+use crate::request::{Ask, Call, ExecutorHome, Launched, Request};
 use crate::sync::Deadline;
 use candle_core::Device;
 use std::fmt;
@@ -140,12 +141,37 @@ impl Executor {
         if request.is_known() {
             return Ok(self.handle(request.known(home)));
         }
-        let bytes = request.host_bytes();
+        self.queue(request, defer)
+    }
+
+    /// Queues, and waits while the queue is full.
+    pub(crate) fn queue<R: Results>(&self, ask: impl Ask, defer: bool) -> Result<Handle<R>> {
+        let (home, bytes) = (&self.0.home, ask.host_bytes());
         let permit = match home.core.try_admit(bytes) {
             Err(Refused::Full) => self.wait_for_room(bytes)?,
             other => other.map_err(|refused| self.refusal(refused, bytes))?,
         };
-        Ok(self.handle(request.launch(home, permit, defer)?))
+        Ok(self.handle(ask.launch(home, permit, defer)?))
+    }
+
+    /// Queues if there is room.
+    pub(crate) fn try_queue<R: Results>(&self, ask: impl Ask, defer: bool) -> Result<Handle<R>> {
+        let (home, bytes) = (&self.0.home, ask.host_bytes());
+        let permit = home.core.try_admit(bytes);
+        let permit = permit.map_err(|refused| self.refusal(refused, bytes))?;
+        Ok(self.handle(ask.launch(home, permit, defer)?))
+    }
+
+    /// Queues, and awaits room.
+    async fn queue_async<R: Results>(&self, ask: impl Ask) -> Result<Handle<R>> {
+        let (home, bytes) = (&self.0.home, ask.host_bytes());
+        let permit = home.core.admit(bytes).await;
+        let permit = permit.map_err(|refused| self.refusal(refused, bytes))?;
+        Ok(self.handle(ask.launch(home, permit, false)?))
+    }
+
+    pub(crate) fn home(&self) -> &Arc<ExecutorHome> {
+        &self.0.home
     }
 
     fn wait_for_room(&self, bytes: u64) -> Result<Permit<'_, Runner>> {
@@ -159,7 +185,7 @@ impl Executor {
         }
     }
 
-    fn handle<R: crate::handle::Results>(&self, launched: Launched) -> Handle<R> {
+    fn handle<R: Results>(&self, launched: Launched) -> Handle<R> {
         habit::note_submit(&launched.submission);
         Handle::new(launched, self.0.home.id)
     }
@@ -175,10 +201,7 @@ impl Executor {
         if request.is_known() {
             return Ok(self.handle(request.known(home)));
         }
-        let bytes = request.host_bytes();
-        let permit = home.core.try_admit(bytes);
-        let permit = permit.map_err(|refused| self.refusal(refused, bytes))?;
-        Ok(self.handle(request.launch(home, permit, defer)?))
+        self.try_queue(request, defer)
     }
 
     /// Submits, and awaits room in the queue; in one line with the threads that wait for it.
@@ -205,12 +228,15 @@ impl Executor {
             if request.is_known() {
                 return Ok(executor.handle(request.known(home)));
             }
-            let bytes = request.host_bytes();
-            let permit = home.core.admit(bytes).await;
-            let permit = permit.map_err(|refused| executor.refusal(refused, bytes))?;
-            Ok(executor.handle(request.launch(home, permit, false)?))
+            executor.queue_async(request).await
         };
         SubmitAsync(Box::pin(submit))
+    }
+
+    /// Queues a call of a compiled function once there is room, or says why there is none.
+    pub(crate) fn call_async<R: Results>(&self, call: Result<Call>) -> SubmitAsync<R> {
+        let executor = self.clone();
+        SubmitAsync(Box::pin(async move { executor.queue_async(call?).await }))
     }
 
     fn refusal(&self, refused: Refused, bytes: u64) -> Error {

@@ -96,6 +96,8 @@ mod sync;
 mod versions;
 
 #[cfg(not(candlewick_core))]
+mod compiled;
+#[cfg(not(candlewick_core))]
 pub mod device;
 #[cfg(not(candlewick_core))]
 mod error;
@@ -108,6 +110,8 @@ mod habit;
 #[cfg(not(candlewick_core))]
 mod handle;
 #[cfg(not(candlewick_core))]
+mod outputs;
+#[cfg(not(candlewick_core))]
 mod params;
 #[cfg(not(candlewick_core))]
 mod plan;
@@ -116,10 +120,12 @@ mod request;
 
 #[cfg(not(candlewick_core))]
 pub use self::{
+    compiled::{Argument, Compiled, Function},
     error::{BuildError, Cause, Error, Failure, Invalid, ParamsError, Reason, Result},
     executor::{Builder, Executor, Health, Stats, SubmitAsync},
     graph::{Indexer, IntoIndexers, LazyTensor, ShapeWithOneHole, TensorOrScalar},
-    handle::{Cancel, Handle, Outputs, Results},
+    handle::{Cancel, Handle},
+    outputs::{Outputs, Results},
     params::{Params, Snapshot},
     plan::{Explanation, Passes},
 };

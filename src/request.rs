@@ -10,14 +10,14 @@ use crate::actor::submission::Submission;
 use crate::device::runner::{Output, Runner, Tensors, Work};
 use crate::error::{Error, Result};
 use crate::graph::fragment::{Fragment, Source};
-use crate::graph::{Home, LazyTensor, Node, NodeId};
+use crate::graph::{Home, LazyTensor, Node, NodeId, next_id};
 use crate::plan::{Explanation, Planner, Prepared};
 use crate::store::node_store::{Held, NodeStore};
 use crate::store::slot::Slot;
 use crate::store::task::Payload;
 use candle_core::{DeviceLocation, Shape};
 use smallvec::SmallVec;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 /// The core of an executor over Candle.
 pub(crate) type TheCore = Core<Runner>;
@@ -39,6 +39,32 @@ pub(crate) struct Request {
     fragment: Fragment<Held<Tensors>>,
 }
 
+/// What waits for a permit, has claimed nothing, and then is queued.
+pub(crate) trait Ask: Sized {
+    /// Bytes of host data that the fragment brings along.
+    fn host_bytes(&self) -> u64;
+
+    /// Claims the outputs and queues the fragment. The permit guarantees its place. With `defer`,
+    /// the caller is about to wait for it: see `Core::send`.
+    fn launch(
+        self,
+        home: &Arc<ExecutorHome>,
+        permit: Permit<'_, Runner>,
+        defer: bool,
+    ) -> Result<Launched>;
+}
+
+/// A call of a compiled function: a plan with all that it needs. Its results are its own: no
+/// tensor names them.
+pub(crate) struct Call {
+    pub(crate) prepared: Prepared<Held<Tensors>>,
+    /// The size of each distinct output.
+    pub(crate) sizes: SmallVec<[u64; 1]>,
+    /// For each requested result, which of them it is.
+    pub(crate) places: SmallVec<[u32; 1]>,
+    pub(crate) host_bytes: u64,
+}
+
 /// Interest in the results of a request.
 pub(crate) struct Launched {
     pub(crate) submission: Submission<Runner>,
@@ -57,12 +83,9 @@ impl Home for ExecutorHome {
 
 impl ExecutorHome {
     /// The result of a node that was submitted here; an error if it cannot be used here.
-    fn submitted(&self, node: &Node) -> Result<Option<Held<Tensors>>> {
+    pub(crate) fn submitted(&self, node: &Node) -> Result<Option<Held<Tensors>>> {
         if node.location != self.location && !node.may_be_on_host() {
-            return Err(Error::ForeignDevice {
-                tensor: node.location,
-                executor: self.location,
-            });
+            return Err(self.foreign(node.location));
         }
         match node.home.get() {
             None => Ok(None),
@@ -71,6 +94,26 @@ impl ExecutorHome {
                 Ok(NodeStore::acquire(self.core.store(), node.id))
             }
         }
+    }
+
+    /// The refusal of a tensor on another device.
+    pub(crate) fn foreign(&self, tensor: DeviceLocation) -> Error {
+        Error::ForeignDevice {
+            tensor,
+            executor: self.location,
+        }
+    }
+
+    /// Refuses more host data than the queue may ever hold.
+    pub(crate) fn check_bytes(&self, bytes: u64) -> Result<()> {
+        let capacity_bytes = self.core.admission().bytes();
+        if bytes > capacity_bytes {
+            return Err(Error::TooLarge {
+                bytes,
+                capacity_bytes,
+            });
+        }
+        Ok(())
     }
 
     fn check(&self, node: &Node, home: &dyn Home) -> Result<()> {
@@ -106,13 +149,7 @@ impl Request {
             }
         }
         let fragment = Fragment::cut(&nodes, |node| home.submitted(node))?;
-        let (bytes, capacity_bytes) = (fragment.host_bytes, home.core.admission().bytes());
-        if bytes > capacity_bytes {
-            return Err(Error::TooLarge {
-                bytes,
-                capacity_bytes,
-            });
-        }
+        home.check_bytes(fragment.host_bytes)?;
         Ok(Self {
             nodes,
             places,
@@ -123,11 +160,6 @@ impl Request {
     /// How it would run.
     pub(crate) fn explain(&self, home: &ExecutorHome) -> Explanation {
         home.planner.explain(&self.fragment)
-    }
-
-    /// Bytes of host data that the fragment brings along.
-    pub(crate) fn host_bytes(&self) -> u64 {
-        self.fragment.host_bytes
     }
 
     /// Whether every output was submitted before: then there is nothing to compute.
@@ -145,10 +177,14 @@ impl Request {
             places: self.places,
         }
     }
+}
 
-    /// Claims the outputs, plans and queues the fragment. The permit guarantees its place. With
-    /// `defer`, the caller is about to wait for it: see `Core::send`.
-    pub(crate) fn launch(
+impl Ask for Request {
+    fn host_bytes(&self) -> u64 {
+        self.fragment.host_bytes
+    }
+
+    fn launch(
         mut self,
         home: &Arc<ExecutorHome>,
         permit: Permit<'_, Runner>,
@@ -181,6 +217,38 @@ impl Request {
             // Somebody claimed a part since the fragment was cut: what is left is cut again.
             claimed.send_apart(|place, slot| alone(own[place], slot, home), defer)?;
         }
+        Ok(Launched {
+            submission,
+            places: self.places,
+        })
+    }
+}
+
+impl Ask for Call {
+    fn host_bytes(&self) -> u64 {
+        self.host_bytes
+    }
+
+    fn launch(
+        self,
+        home: &Arc<ExecutorHome>,
+        permit: Permit<'_, Runner>,
+        defer: bool,
+    ) -> Result<Launched> {
+        let ids: SmallVec<[NodeId; 1]> = self.sizes.iter().map(|_| next_id()).collect();
+        let claimed = home.core.claim(permit, &ids);
+        debug_assert!(claimed.is_complete(), "ids are never used again");
+        let slots = claimed.slots().iter().cloned().collect();
+        let submission = Submission::new(home.core.clone(), slots);
+        for id in ids {
+            home.release(id); // the node's share, which no tensor will give back
+        }
+        let outputs = self.sizes.iter().map(|&bytes| Output {
+            node: Weak::new(),
+            bytes,
+        });
+        let outputs = outputs.collect();
+        claimed.send(|slots| payload(self.prepared, outputs, slots), defer);
         Ok(Launched {
             submission,
             places: self.places,
@@ -238,6 +306,11 @@ fn payload(
 fn output(tensor: &LazyTensor) -> Output {
     Output {
         node: Arc::downgrade(&tensor.0),
-        bytes: (tensor.elem_count() * tensor.dtype().size_in_bytes()) as u64,
+        bytes: size(tensor),
     }
+}
+
+/// The bytes of a result.
+pub(crate) fn size(tensor: &LazyTensor) -> u64 {
+    (tensor.elem_count() * tensor.dtype().size_in_bytes()) as u64
 }

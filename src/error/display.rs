@@ -57,6 +57,17 @@ impl fmt::Display for Error {
                 "a tensor on {tensor:?} was submitted to an executor on {executor:?}; \
                  move it with to_device first"
             ),
+            Error::Placeholder { shape, dtype } => write!(
+                f,
+                "a placeholder ({:?} {}), which a compiled function is traced with, has no value \
+                 outside of the trace",
+                shape.dims(),
+                dtype.as_str()
+            ),
+            Error::Arguments { expected, got } => write!(
+                f,
+                "a compiled function of {expected} arguments was given {got}"
+            ),
             Error::WouldDeadlock { call } => write!(
                 f,
                 "{call} inside an operation that the owner runs would wait for itself"

@@ -161,6 +161,12 @@ pub(crate) fn dtype_word(dtype: DType) -> u64 {
     dtype as u64
 }
 
+/// A place.
+pub(crate) fn location_word(at: DeviceLocation) -> u64 {
+    let (kind, ordinal) = location(at);
+    tag(kind, ordinal)
+}
+
 fn location(location: DeviceLocation) -> (u64, u64) {
     match location {
         DeviceLocation::Cpu => (0, 0),

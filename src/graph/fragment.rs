@@ -3,7 +3,8 @@
 
 use super::node::{Dims, Expr, Inputs, LazyTensor, Node, NodeId};
 use super::op::Op;
-use candle_core::{DType, Tensor};
+use crate::error::{Error, Result};
+use candle_core::{DType, Shape, Tensor};
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
@@ -19,6 +20,9 @@ pub(crate) struct Fragment<S> {
     pub(crate) sources: Vec<SourceValue<S>>,
     /// The values that it computes, in order.
     pub(crate) computed: Vec<Computed>,
+    /// So many of them, the first, make the arguments of a compiled function: their numbers are
+    /// no parameters of the rest, which other arguments share. 0 of any other submission.
+    pub(crate) given: usize,
     /// The requested values, in the order of the request.
     pub(crate) outputs: SmallVec<[ValueId; 1]>,
     /// Bytes of host data that the fragment brings along.
@@ -53,15 +57,20 @@ pub(crate) struct Computed {
 
 /// A node on the way down, whose operands are being visited.
 struct Open {
-    node: LazyTensor,
-    inputs: Inputs,
+    id: NodeId,
+    op: Op,
+    /// Those that have not been visited.
+    inputs: smallvec::IntoIter<[LazyTensor; 3]>,
     visited: SmallVec<[ValueId; 3]>,
+    dims: Dims,
+    dtype: DType,
 }
 
 /// What a look at a node's origin found.
 enum Look {
     Leaf(Tensor, bool),
-    Inputs(Inputs),
+    Placeholder,
+    Op(Op, Inputs),
 }
 
 /// Node ids to value ids: most fragments are small enough for a scan.
@@ -96,22 +105,15 @@ impl<S> Fragment<S> {
     /// Cuts out what is needed for `outputs`.
     ///
     /// `submitted` is asked about every node on the way: it answers with the result if the node
-    /// was submitted and not cancelled. `E` is its way to refuse the node altogether.
-    pub(crate) fn cut<'a, E>(
+    /// was submitted and not cancelled, or refuses the node altogether.
+    ///
+    /// # Errors
+    /// Those of `submitted`, and [`Error::Placeholder`].
+    pub(crate) fn cut<'a>(
         outputs: impl IntoIterator<Item = &'a LazyTensor>,
-        submitted: impl FnMut(&Node) -> Result<Option<S>, E>,
-    ) -> Result<Self, E> {
-        let mut cut = Cut {
-            fragment: Fragment {
-                values: 0,
-                sources: Vec::new(),
-                computed: Vec::new(),
-                outputs: SmallVec::new(),
-                host_bytes: 0,
-            },
-            numbering: Numbering::default(),
-            submitted,
-        };
+        submitted: impl FnMut(&Node) -> Result<Option<S>>,
+    ) -> Result<Self> {
+        let mut cut = Cut::new(submitted);
         for output in outputs {
             let value = cut.visit(output)?;
             cut.fragment.outputs.push(value);
@@ -148,49 +150,73 @@ impl<S> Fragment<S> {
 }
 
 /// A cut in progress.
-struct Cut<S, F> {
-    fragment: Fragment<S>,
+pub(crate) struct Cut<S, F> {
+    pub(crate) fragment: Fragment<S>,
     numbering: Numbering,
     submitted: F,
 }
 
-impl<S, E, F: FnMut(&Node) -> Result<Option<S>, E>> Cut<S, F> {
+impl<S, F: FnMut(&Node) -> Result<Option<S>>> Cut<S, F> {
+    /// Nothing yet.
+    pub(crate) fn new(submitted: F) -> Self {
+        Self {
+            fragment: Fragment {
+                values: 0,
+                sources: Vec::new(),
+                computed: Vec::new(),
+                given: 0,
+                outputs: SmallVec::new(),
+                host_bytes: 0,
+            },
+            numbering: Numbering::default(),
+            submitted,
+        }
+    }
+
     /// Gives `root` a value, and everything below it first. By a loop: graphs are deep.
-    fn visit(&mut self, root: &LazyTensor) -> Result<ValueId, E> {
-        let mut open: SmallVec<[Open; 4]> = SmallVec::new();
-        let mut value = self.enter(root, &mut open)?;
+    pub(crate) fn visit(&mut self, root: &LazyTensor) -> Result<ValueId> {
+        let mut open: Vec<Open> = Vec::new();
+        let mut value = self.enter(root.clone(), &mut open)?;
         loop {
             match (value, open.last_mut()) {
                 (Some(value), None) => return Ok(value),
                 (Some(value), Some(top)) => top.visited.push(value),
                 (None, _) => {}
             }
-            let Some(top) = open.last() else {
-                unreachable!("a node without a value is open")
-            };
-            value = match top.inputs.get(top.visited.len()).cloned() {
-                Some(input) => self.enter(&input, &mut open)?,
-                None => self.leave(&mut open)?,
+            let next = open.last_mut().and_then(|top| top.inputs.next());
+            value = match next {
+                Some(input) => self.enter(input, &mut open)?,
+                None => open.pop().map(|node| self.leave(node)),
             };
         }
     }
 
+    /// Gives a tensor a value that no node stands for.
+    pub(crate) fn tensor(&mut self, tensor: Tensor) -> ValueId {
+        let (dims, dtype) = (Dims::from_slice(tensor.dims()), tensor.dtype());
+        let value = self.next_value();
+        self.source(value, dims, dtype, Source::Leaf(tensor))
+    }
+
+    /// From here on a placeholder stands for a value.
+    pub(crate) fn put(&mut self, placeholder: &LazyTensor, value: ValueId) {
+        self.numbering.put(placeholder.0.id, value);
+    }
+
     /// The value of a node, or `None` after opening it.
-    fn enter(
-        &mut self,
-        node: &LazyTensor,
-        open: &mut SmallVec<[Open; 4]>,
-    ) -> Result<Option<ValueId>, E> {
-        if let Some(value) = self.numbering.get(node.0.id) {
+    fn enter(&mut self, node: LazyTensor, open: &mut Vec<Open>) -> Result<Option<ValueId>> {
+        let node = &*node.0;
+        if let Some(value) = self.numbering.get(node.id) {
             return Ok(Some(value));
         }
         loop {
-            if let Some(slot) = (self.submitted)(&node.0)? {
-                return Ok(Some(self.source(node, Source::Submitted(slot))));
+            if let Some(slot) = (self.submitted)(node)? {
+                return Ok(Some(self.source_of(node, Source::Submitted(slot))));
             }
-            let look = node.0.origin.read(|expr| match expr {
+            let look = node.origin.read(|expr| match expr {
                 Expr::Leaf { tensor, host } => Look::Leaf(tensor.clone(), *host),
-                Expr::Op { inputs, .. } => Look::Inputs(inputs.clone()),
+                Expr::Op { op, inputs } => Look::Op(op.clone(), inputs.clone()),
+                Expr::Placeholder => Look::Placeholder,
             });
             match look {
                 Some(Look::Leaf(tensor, host)) => {
@@ -198,16 +224,24 @@ impl<S, E, F: FnMut(&Node) -> Result<Option<S>, E>> Cut<S, F> {
                         let bytes = tensor.elem_count() * tensor.dtype().size_in_bytes();
                         self.fragment.host_bytes += bytes as u64;
                     }
-                    return Ok(Some(self.source(node, Source::Leaf(tensor))));
+                    return Ok(Some(self.source_of(node, Source::Leaf(tensor))));
                 }
-                Some(Look::Inputs(inputs)) => {
-                    let (node, visited) = (node.clone(), SmallVec::new());
+                Some(Look::Op(op, inputs)) => {
                     open.push(Open {
-                        node,
-                        inputs,
-                        visited,
+                        id: node.id,
+                        op,
+                        inputs: inputs.into_iter(),
+                        visited: SmallVec::new(),
+                        dims: node.dims.clone(),
+                        dtype: node.dtype,
                     });
                     return Ok(None);
+                }
+                Some(Look::Placeholder) => {
+                    return Err(Error::Placeholder {
+                        shape: Shape::from(&node.dims[..]),
+                        dtype: node.dtype,
+                    });
                 }
                 // It began to run since we asked: the next answer is its result.
                 None => {}
@@ -215,45 +249,38 @@ impl<S, E, F: FnMut(&Node) -> Result<Option<S>, E>> Cut<S, F> {
         }
     }
 
-    /// Closes the innermost open node, whose operands all have values. `None` if it began to run
-    /// in the meantime and has to be asked for again: then its operands are not needed after all.
-    fn leave(&mut self, open: &mut SmallVec<[Open; 4]>) -> Result<Option<ValueId>, E> {
-        let Some(Open { node, visited, .. }) = open.pop() else {
-            unreachable!("a node without a value is open")
-        };
-        let op = node.0.origin.read(|expr| match expr {
-            Expr::Op { op, .. } => Some(op.clone()),
-            Expr::Leaf { .. } => None,
-        });
-        let Some(Some(op)) = op else {
-            return self.enter(&node, open);
-        };
-        let value = self.number(&node);
+    /// Closes the innermost open node, whose operands all have values.
+    fn leave(&mut self, node: Open) -> ValueId {
+        let value = self.next_value();
+        self.numbering.put(node.id, value);
         self.fragment.computed.push(Computed {
             value,
-            op,
-            inputs: visited,
-            dims: node.0.dims.clone(),
-            dtype: node.0.dtype,
+            op: node.op,
+            inputs: node.visited,
+            dims: node.dims,
+            dtype: node.dtype,
         });
-        Ok(Some(value))
+        value
     }
 
-    fn source(&mut self, node: &LazyTensor, source: Source<S>) -> ValueId {
-        let value = self.number(node);
+    fn source_of(&mut self, node: &Node, source: Source<S>) -> ValueId {
+        let value = self.next_value();
+        self.numbering.put(node.id, value);
+        self.source(value, node.dims.clone(), node.dtype, source)
+    }
+
+    fn source(&mut self, value: ValueId, dims: Dims, dtype: DType, source: Source<S>) -> ValueId {
         self.fragment.sources.push(SourceValue {
             value,
-            dims: node.0.dims.clone(),
-            dtype: node.0.dtype,
+            dims,
+            dtype,
             source,
         });
         value
     }
 
-    fn number(&mut self, node: &LazyTensor) -> ValueId {
-        let value = self.fragment.values;
+    fn next_value(&mut self) -> ValueId {
         self.fragment.values += 1;
-        self.numbering.put(node.0.id, value);
-        value
+        self.fragment.values - 1
     }
 }

@@ -24,6 +24,6 @@ mod unary;
 pub use binary::TensorOrScalar;
 pub use index::{Indexer, IntoIndexers};
 pub use node::LazyTensor;
-pub(crate) use node::{Dims, Home, Node, NodeId};
+pub(crate) use node::{Dims, Home, Node, NodeId, next_id};
 pub(crate) use op::{BinaryOp, CompareOp, Conv, Op, ReduceOp, UnaryOp};
 pub use shape::ShapeWithOneHole;

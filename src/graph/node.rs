@@ -55,6 +55,8 @@ pub(crate) enum Expr {
     Leaf { tensor: Tensor, host: bool },
     /// By an operation on other nodes.
     Op { op: Op, inputs: Inputs },
+    /// It stands for whatever a compiled function will be given in its place.
+    Placeholder,
 }
 
 /// What a node must know of the executor that it was submitted to.
@@ -66,7 +68,7 @@ pub(crate) trait Home: Send + Sync {
 }
 
 /// Ids are handed out in blocks to threads, so that building a graph shares no cache line.
-fn next_id() -> NodeId {
+pub(crate) fn next_id() -> NodeId {
     const BLOCK: u64 = 1024;
     static NEXT: AtomicU64 = AtomicU64::new(0);
     thread_local!(static MINE: Cell<u64> = const { Cell::new(0) });
@@ -99,6 +101,11 @@ impl LazyTensor {
         let dims = Dims::from_slice(tensor.dims());
         let (dtype, location) = (tensor.dtype(), tensor.device().location());
         Self::from_expr(Expr::Leaf { tensor, host }, dims, dtype, location)
+    }
+
+    /// What a compiled function is traced with.
+    pub(crate) fn placeholder(dims: Dims, dtype: DType, location: DeviceLocation) -> Self {
+        Self::from_expr(Expr::Placeholder, dims, dtype, location)
     }
 
     fn from_expr(expr: Expr, dims: Dims, dtype: DType, location: DeviceLocation) -> Self {
@@ -169,6 +176,7 @@ impl fmt::Debug for LazyTensor {
         let op = self.0.origin.read(|expr| match expr {
             Expr::Leaf { .. } => "leaf",
             Expr::Op { op, .. } => op.name(),
+            Expr::Placeholder => "placeholder",
         });
         write!(
             f,
@@ -185,7 +193,7 @@ impl Node {
     /// or a filled tensor to be moved there, or what was moved back.
     pub(crate) fn may_be_on_host(&self) -> bool {
         let moved = self.origin.read(|expr| match expr {
-            Expr::Leaf { .. } => true,
+            Expr::Leaf { .. } | Expr::Placeholder => true,
             Expr::Op { op, .. } => matches!(op, Op::ToDevice(_) | Op::Fill { .. }),
         });
         self.location == DeviceLocation::Cpu && moved.unwrap_or(true)

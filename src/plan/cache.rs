@@ -1,6 +1,5 @@
-//! Plans that were made, by signature.
+//! What was made for fragments, by signature: plans, and traces of compiled functions.
 
-use super::Plan;
 use super::signature::Signature;
 use crate::versions::Versions;
 use rustc_hash::FxHashMap;
@@ -9,43 +8,64 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// A plan of a longer signature is not kept: some thousand operations, which cost more to run
+/// What has a longer signature is not kept: some thousand operations, which cost more to run
 /// than to plan, and are rarely met twice.
 pub(super) const LONGEST: usize = 1 << 15;
 
-/// A bounded set of plans. Readers take no lock; whoever adds a plan makes a new version of the
-/// set.
-pub(super) struct Cache {
-    plans: Versions<Set>,
+/// A bounded set. Readers take no lock; whoever adds something makes a new version of the set.
+pub(crate) struct Cache<V> {
+    versions: Versions<Set<V>>,
     kept: usize,
     made: AtomicU64,
 }
 
 /// By the hash of the signature; the signature itself decides.
-#[derive(Clone, Default)]
-struct Set {
-    by_hash: FxHashMap<u64, SmallVec<[Arc<Entry>; 1]>>,
+struct Set<V> {
+    by_hash: FxHashMap<u64, SmallVec<[Arc<Entry<V>>; 1]>>,
     entries: usize,
+    /// How often everything was forgotten.
+    age: Age,
 }
 
-struct Entry {
+/// Tells what was begun before everything was forgotten from what was begun after.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Age(u64);
+
+struct Entry<V> {
     signature: Signature,
-    plan: Arc<Plan>,
-    /// The number of plans made when it was last used: what was used longest ago goes first.
+    value: Arc<V>,
+    /// How many had been made when it was last used: what was used longest ago goes first.
     used: AtomicU64,
 }
 
-impl Set {
-    fn find(&self, signature: &Signature) -> Option<&Arc<Entry>> {
+impl<V> Clone for Set<V> {
+    fn clone(&self) -> Self {
+        Self {
+            by_hash: self.by_hash.clone(),
+            ..*self
+        }
+    }
+}
+
+impl<V> Set<V> {
+    fn empty(age: Age) -> Self {
+        Self {
+            by_hash: FxHashMap::default(),
+            entries: 0,
+            age,
+        }
+    }
+
+    fn find(&self, signature: &Signature) -> Option<&Arc<Entry<V>>> {
         let entries = self.by_hash.get(&signature.hash)?;
-        let same = |entry: &&Arc<Entry>| entry.signature.words == signature.words;
+        let same = |entry: &&Arc<Entry<V>>| entry.signature.words == signature.words;
         entries.iter().find(same)
     }
 
     /// Removes half of the entries: those used longest ago.
     fn shrink(&mut self) {
         // ORDERING: Relaxed; an estimate of what is worth keeping.
-        let used = |entry: &Arc<Entry>| entry.used.load(Ordering::Relaxed);
+        let used = |entry: &Arc<Entry<V>>| entry.used.load(Ordering::Relaxed);
         let mut times: Vec<u64> = self.by_hash.values().flatten().map(used).collect();
         times.sort_unstable();
         let mut excess = times.len().div_ceil(2);
@@ -62,30 +82,33 @@ impl Set {
     }
 }
 
-impl Cache {
-    pub(super) fn new(kept: usize) -> Self {
+impl<V> Cache<V> {
+    /// A set that keeps so many at most.
+    pub(crate) fn new(kept: usize) -> Self {
         Self {
-            plans: Versions::new(Set::default()),
+            versions: Versions::new(Set::empty(Age::default())),
             kept,
             made: AtomicU64::new(0),
         }
     }
 
-    /// The plan of this signature.
-    pub(super) fn get(&self, signature: &Signature) -> Option<Arc<Plan>> {
-        let plans = self.plans.snapshot();
-        let entry = plans.value.find(signature)?;
+    /// What is kept for this signature; else the age of the set, to be given to
+    /// [`Cache::put`].
+    pub(super) fn get(&self, signature: &Signature) -> Result<Arc<V>, Age> {
+        let set = self.versions.snapshot();
+        let entry = set.value.find(signature).ok_or(set.value.age)?;
         // ORDERING: Relaxed; both are estimates. Written only when it changes, so that many
-        // readers of one plan share its cache line.
+        // readers of one entry share its cache line.
         let now = self.made.load(Ordering::Relaxed);
         if entry.used.load(Ordering::Relaxed) != now {
             entry.used.store(now, Ordering::Relaxed);
         }
-        Some(entry.plan.clone())
+        Ok(entry.value.clone())
     }
 
-    /// Keeps a plan that was just made.
-    pub(super) fn put(&self, signature: Signature, plan: &Arc<Plan>) {
+    /// Keeps what was just made, unless everything was forgotten since it was begun, or somebody
+    /// else was faster.
+    pub(super) fn put(&self, signature: Signature, value: &Arc<V>, age: Age) {
         // ORDERING: Relaxed; a count.
         let made = self.made.fetch_add(1, Ordering::Relaxed) + 1;
         if self.kept == 0 || signature.words.len() > LONGEST {
@@ -93,28 +116,36 @@ impl Cache {
         }
         let entry = Arc::new(Entry {
             signature,
-            plan: plan.clone(),
+            value: value.clone(),
             used: AtomicU64::new(made),
         });
-        let added: Result<u64, Infallible> = self.plans.update(|plans| {
-            let mut plans = plans.clone();
-            if plans.find(&entry.signature).is_none() {
-                if plans.entries >= self.kept {
-                    plans.shrink();
+        let added: Result<u64, Infallible> = self.versions.update(|set| {
+            let mut set = set.clone();
+            if set.age == age && set.find(&entry.signature).is_none() {
+                if set.entries >= self.kept {
+                    set.shrink();
                 }
-                let same_hash = plans.by_hash.entry(entry.signature.hash).or_default();
+                let same_hash = set.by_hash.entry(entry.signature.hash).or_default();
                 same_hash.push(entry.clone());
-                plans.entries += 1;
+                set.entries += 1;
             }
-            Ok(plans)
+            Ok(set)
         });
         let Ok(_) = added;
     }
 
-    /// How many plans were made, and how many are kept.
-    pub(super) fn counts(&self) -> (u64, usize) {
+    /// Forgets everything, also what is in the making.
+    pub(crate) fn forget(&self) {
+        let forgotten: Result<u64, Infallible> = self
+            .versions
+            .update(|set| Ok(Set::empty(Age(set.age.0 + 1))));
+        let Ok(_) = forgotten;
+    }
+
+    /// How many were made, and how many are kept.
+    pub(crate) fn counts(&self) -> (u64, usize) {
         // ORDERING: Relaxed; a statistic.
         let made = self.made.load(Ordering::Relaxed);
-        (made, self.plans.snapshot().value.entries)
+        (made, self.versions.snapshot().value.entries)
     }
 }

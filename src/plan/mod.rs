@@ -13,7 +13,8 @@ mod simplify;
 
 use crate::graph::fragment::{Fragment, SourceValue, ValueId};
 use crate::graph::{Dims, Op};
-use cache::Cache;
+use cache::Age;
+pub(crate) use cache::Cache;
 use candle_core::DType;
 use draft::Draft;
 pub(crate) use draft::PlannedOp;
@@ -108,7 +109,7 @@ impl Passes {
 /// Makes plans, and keeps those that it made.
 pub(crate) struct Planner {
     passes: Passes,
-    cache: Cache,
+    cache: Cache<Plan>,
 }
 
 impl Planner {
@@ -124,14 +125,12 @@ impl Planner {
     pub(crate) fn prepare<S>(&self, fragment: Fragment<S>) -> Prepared<S> {
         let mut signature = SIGNATURE.take();
         let scalars = signature.of(&fragment, self.passes.fuse);
-        let plan = self.cache.get(&signature).unwrap_or_else(|| {
+        let plan = self.cache.get(&signature).unwrap_or_else(|age| {
             let plan = Arc::new(plan(Draft::new(&fragment, self.passes.fuse), self.passes));
-            self.cache.put(signature.clone(), &plan);
+            self.cache.put(signature.clone(), &plan, age);
             plan
         });
-        if signature.words.len() <= cache::LONGEST {
-            SIGNATURE.set(signature); // a longer one would be memory for nothing
-        }
+        keep(signature);
         let computed = fragment.computed.into_iter();
         let attached = computed.filter(|node| node.op.is_opaque());
         Prepared {
@@ -140,6 +139,24 @@ impl Planner {
             attached: attached.map(|node| node.op).collect(),
             scalars,
         }
+    }
+
+    /// What `cache` has for fragments like this one, which makes the arguments of a compiled
+    /// function; `more` is what else the function sees of them. Else what is needed to put it
+    /// there. With it, the numbers that are parameters.
+    pub(crate) fn look_up<S, V>(
+        &self,
+        fragment: &Fragment<S>,
+        more: impl IntoIterator<Item = u64>,
+        cache: &Cache<V>,
+    ) -> (Result<Arc<V>, Missing>, Scalars) {
+        let mut signature = SIGNATURE.take();
+        let scalars = signature.of(fragment, self.passes.fuse);
+        signature.and(more);
+        let found = cache.get(&signature);
+        let found = found.map_err(|age| Missing(signature.clone(), age));
+        keep(signature);
+        (found, scalars)
     }
 
     /// How a fragment would run.
@@ -151,6 +168,23 @@ impl Planner {
     /// How many plans were made, and how many are kept.
     pub(crate) fn counts(&self) -> (u64, usize) {
         self.cache.counts()
+    }
+}
+
+/// Keeps the memory of a signature for the next one of this thread.
+fn keep(signature: Signature) {
+    if signature.words.len() <= cache::LONGEST {
+        SIGNATURE.set(signature); // a longer one would be memory for nothing
+    }
+}
+
+/// A signature for which a cache had nothing.
+pub(crate) struct Missing(Signature, Age);
+
+impl Missing {
+    /// Keeps what was made for it.
+    pub(crate) fn put<V>(self, value: &Arc<V>, cache: &Cache<V>) {
+        cache.put(self.0, value, self.1);
     }
 }
 
@@ -186,6 +220,13 @@ fn op_step(draft: &Draft, node: &draft::DraftNode) -> Step {
         dims: info.dims.clone(),
         dtype: info.dtype,
     })
+}
+
+impl Plan {
+    /// Whether a step needs this value, or it was asked for.
+    pub(crate) fn reads(&self, value: ValueId) -> bool {
+        self.outputs.contains(&value) || self.last_uses.iter().any(|&(_, used)| used == value)
+    }
 }
 
 impl Step {

@@ -20,23 +20,39 @@ pub(crate) struct Signature {
 /// So many numbers are looked through for one that is the same.
 const COMPARED: usize = 32;
 
-/// The place of a number among the parameters: each different one stands there once, in
-/// first-use order.
-fn place(scalars: &mut Scalars, scalar: f32) -> u32 {
-    let same = |s: &f32| s.to_bits() == scalar.to_bits();
-    let known = scalars.iter().take(COMPARED).position(same);
-    let place = known.unwrap_or(scalars.len());
-    if known.is_none() {
-        scalars.push(scalar);
-    }
-    place as u32
+/// The parameters of a plan, in the making.
+#[derive(Default)]
+struct Parameters {
+    scalars: Scalars,
+    /// Those before this one belong to the arguments of a compiled function.
+    from: usize,
 }
 
-/// The numbers of a node that are parameters: those of operations on f32.
-fn numbers(node: &Computed, on_f32: bool) -> SmallVec<[f32; 2]> {
-    match on_f32 {
-        true => node.op.scalars(),
-        false => SmallVec::new(),
+impl Parameters {
+    /// The places of a node's numbers, if they are parameters: those of operations on f32.
+    fn of(&mut self, node: &Computed, on_f32: bool) -> SmallVec<[u32; 2]> {
+        let scalars = match on_f32 {
+            true => node.op.scalars(),
+            false => SmallVec::new(),
+        };
+        scalars.into_iter().map(|s| self.place(s)).collect()
+    }
+
+    /// The place of a number: each different one stands there once, in first-use order.
+    fn place(&mut self, scalar: f32) -> u32 {
+        let (scalars, from) = (&mut self.scalars, self.from);
+        let same = |s: &f32| s.to_bits() == scalar.to_bits();
+        let known = scalars[from..].iter().take(COMPARED).position(same);
+        let place = known.map_or(scalars.len(), |place| from + place);
+        if known.is_none() {
+            scalars.push(scalar);
+        }
+        place as u32
+    }
+
+    /// What comes from here on shares nothing with what came before.
+    fn part(&mut self) {
+        self.from = self.scalars.len();
     }
 }
 
@@ -55,11 +71,13 @@ fn f32s<S>(fragment: &Fragment<S>) -> SmallVec<[bool; 64]> {
 
 /// For each computed value, which parameters are its operation's numbers.
 pub(super) fn parameters<S>(fragment: &Fragment<S>, parametric: bool) -> Vec<SmallVec<[u32; 2]>> {
-    let (mut scalars, f32s) = (Scalars::new(), f32s(fragment));
-    let places = fragment.computed.iter().map(|node| {
+    let (mut parameters, f32s) = (Parameters::default(), f32s(fragment));
+    let places = fragment.computed.iter().enumerate().map(|(at, node)| {
+        if at == fragment.given {
+            parameters.part();
+        }
         let on_f32 = parametric && node.inputs.first().is_some_and(|&i| f32s[i as usize]);
-        let numbers = numbers(node, on_f32).into_iter();
-        numbers.map(|number| place(&mut scalars, number)).collect()
+        parameters.of(node, on_f32)
     });
     places.collect()
 }
@@ -69,7 +87,7 @@ impl Signature {
     /// are left out and returned, so that one plan serves many of them.
     pub(super) fn of<S>(&mut self, fragment: &Fragment<S>, parametric: bool) -> Scalars {
         let (words, f32s) = (&mut self.words, f32s(fragment));
-        let mut scalars = Scalars::new();
+        let mut parameters = Parameters::default();
         words.clear();
         words.push(u64::from(fragment.values) << 1 | u64::from(parametric));
         words.push(fragment.sources.len() as u64);
@@ -82,14 +100,16 @@ impl Signature {
                 Lies::Unknown => words.push(u64::MAX - 1),
             }
         }
-        for node in &fragment.computed {
+        for (at, node) in fragment.computed.iter().enumerate() {
+            if at == fragment.given {
+                parameters.part();
+            }
             words.push(u64::from(node.value) << 32 | node.inputs.len() as u64);
             words.extend(node.inputs.iter().map(|&input| u64::from(input)));
             let on_f32 = parametric && node.inputs.first().is_some_and(|&i| f32s[i as usize]);
             if on_f32 {
                 node.op.encode_kind(words);
-                let numbers = numbers(node, on_f32).into_iter();
-                words.extend(numbers.map(|number| u64::from(place(&mut scalars, number))));
+                words.extend(parameters.of(node, on_f32).into_iter().map(u64::from));
             } else {
                 node.op.encode(words);
             }
@@ -100,10 +120,20 @@ impl Signature {
             }
         }
         list(words, fragment.outputs.iter().map(|&o| o as usize));
+        self.rehash();
+        parameters.scalars
+    }
+
+    /// Adds something that the fragment does not say, after [`Signature::of`].
+    pub(super) fn and(&mut self, more: impl IntoIterator<Item = u64>) {
+        self.words.extend(more);
+        self.rehash();
+    }
+
+    fn rehash(&mut self) {
         let mut hasher = FxHasher::default();
-        words.iter().for_each(|&word| hasher.write_u64(word));
+        self.words.iter().for_each(|&word| hasher.write_u64(word));
         self.hash = hasher.finish();
-        scalars
     }
 }
 

@@ -4,13 +4,9 @@ use super::{Passes, Planner};
 use crate::graph::LazyTensor;
 use crate::graph::fragment::Fragment;
 use candle_core::{D, DType, Device};
-use std::convert::Infallible;
 
 fn fragment(outputs: &[&LazyTensor]) -> Fragment<()> {
-    let cut: Result<Fragment<()>, Infallible> =
-        Fragment::cut(outputs.iter().copied(), |_| Ok(None));
-    let Ok(fragment) = cut;
-    fragment
+    Fragment::cut(outputs.iter().copied(), |_| Ok(None)).unwrap()
 }
 
 /// The plan, without the line that sums up.

@@ -3,6 +3,7 @@
 mod admission;
 mod closing;
 mod common;
+mod compiled;
 mod failure;
 mod futures;
 mod handles;

@@ -6,7 +6,6 @@ use crate::graph::LazyTensor;
 use crate::graph::fragment::{Fragment, Source};
 use candle_core::op::BackpropOp;
 use candle_core::{CpuStorage, D, DType, Device, Storage, Tensor};
-use std::convert::Infallible;
 
 /// All dtypes, those that can only be stored last.
 pub(super) const DTYPES: [DType; 14] = [
@@ -28,8 +27,7 @@ pub(super) const DTYPES: [DType; 14] = [
 
 /// Computes a lazy tensor here and now, checking every step's announced shape and dtype.
 pub(super) fn run(x: &LazyTensor) -> Result<Tensor, Cause> {
-    let cut: Result<Fragment<()>, Infallible> = Fragment::cut([x], |_| Ok(None));
-    let Ok(fragment) = cut;
+    let fragment: Fragment<()> = Fragment::cut([x], |_| Ok(None)).expect("nothing refuses");
     let mut values: Vec<Option<Tensor>> = vec![None; fragment.values as usize];
     for source in fragment.sources {
         let Source::Leaf(tensor) = source.source else {

@@ -1,0 +1,173 @@
+//! A trace: what all calls of a function with the same shapes share, and how a call adds to it.
+
+use super::Roots;
+use crate::device::runner::Tensors;
+use crate::error::Result;
+use crate::graph::fragment::{Cut, Fragment, Source, SourceValue, ValueId};
+use crate::graph::{Node, NodeId, Op};
+use crate::plan::{Plan, Prepared, Scalars};
+use crate::request::{Call, ExecutorHome, size};
+use crate::store::node_store::{Held, NodeStore};
+use smallvec::SmallVec;
+use std::sync::Arc;
+
+/// The result of a node that was submitted.
+pub(super) type Submitted = Held<Tensors>;
+
+/// What a cut asks about each node.
+pub(super) trait Asks: FnMut(&Node) -> Result<Option<Submitted>> {}
+impl<F: FnMut(&Node) -> Result<Option<Submitted>>> Asks for F {}
+
+/// A function, traced: a plan whose first sources, numbers and custom operations are those of the
+/// arguments, and the others.
+pub(super) struct Trace {
+    plan: Arc<Plan>,
+    /// What the function captured.
+    captured: Vec<SourceValue<NodeId>>,
+    attached: SmallVec<[Op; 1]>,
+    scalars: Scalars,
+    /// Arguments that the plan does not read: no call waits for them.
+    unused: SmallVec<[ValueId; 4]>,
+    sizes: SmallVec<[u64; 1]>,
+    places: SmallVec<[u32; 1]>,
+    /// Keeps alive what it captured.
+    _roots: Roots,
+}
+
+/// How much of a fragment is the arguments': its beginning.
+#[derive(Clone, Copy)]
+pub(super) struct Parts {
+    sources: usize,
+    attached: usize,
+    scalars: usize,
+    /// Of the arguments only: what the function captured is not a call's, and is there once.
+    host_bytes: u64,
+}
+
+impl Parts {
+    /// Those of a fragment that is nothing but arguments.
+    pub(super) fn of<S>(fragment: &Fragment<S>, scalars: usize) -> Self {
+        let opaque = fragment.computed.iter().filter(|node| node.op.is_opaque());
+        Self {
+            sources: fragment.sources.len(),
+            attached: opaque.count(),
+            scalars,
+            host_bytes: fragment.host_bytes,
+        }
+    }
+}
+
+impl Trace {
+    /// Plans what the function returned for the arguments that were cut: the trace for later
+    /// calls, and this one.
+    pub(super) fn make(
+        mut cut: Cut<Submitted, impl Asks>,
+        roots: Roots,
+        parts: Parts,
+        home: &ExecutorHome,
+    ) -> Result<(Self, Call)> {
+        let mut outputs: SmallVec<[ValueId; 1]> = SmallVec::new();
+        let (mut sizes, mut places) = (SmallVec::new(), SmallVec::new());
+        for root in &roots {
+            let value = cut.visit(root)?;
+            let known = outputs.iter().position(|&output| output == value);
+            places.push(known.unwrap_or(outputs.len()) as u32);
+            if known.is_none() {
+                outputs.push(value);
+                sizes.push(size(root));
+            }
+        }
+        cut.fragment.outputs = outputs;
+        let mut prepared = home.planner.prepare(cut.fragment);
+        let plan = prepared.plan.clone();
+        let unread = |source: &SourceValue<Submitted>| !plan.reads(source.value);
+        let unused = prepared.sources.iter().filter(|source| unread(source));
+        let unused: SmallVec<[ValueId; 4]> = unused.map(|source| source.value).collect();
+        let captured = prepared.sources[parts.sources..].iter();
+        let captured = captured.filter(|source| !unread(source)).map(captured_as);
+        let trace = Self {
+            captured: captured.collect(),
+            attached: prepared.attached[parts.attached..]
+                .iter()
+                .cloned()
+                .collect(),
+            scalars: Scalars::from_slice(&prepared.scalars[parts.scalars..]),
+            plan: plan.clone(),
+            unused,
+            sizes,
+            places,
+            _roots: roots,
+        };
+        prepared
+            .sources
+            .retain(|s| !trace.unused.contains(&s.value));
+        let call = trace.with(prepared, parts.host_bytes);
+        Ok((trace, call))
+    }
+
+    /// A call with these arguments, which are those of the trace but for the data. `None` if
+    /// something that the function captured is gone: cancelled, or no longer referred to.
+    pub(super) fn call(
+        &self,
+        arguments: Fragment<Submitted>,
+        mut scalars: Scalars,
+        home: &ExecutorHome,
+    ) -> Option<Call> {
+        let mut sources = arguments.sources;
+        if !self.unused.is_empty() {
+            sources.retain(|source| !self.unused.contains(&source.value));
+        }
+        sources.reserve_exact(self.captured.len());
+        for captured in &self.captured {
+            sources.push(captured_by(captured, home)?);
+        }
+        scalars.extend_from_slice(&self.scalars);
+        let own = arguments.computed.into_iter().map(|node| node.op);
+        let own = own.filter(Op::is_opaque);
+        let prepared = Prepared {
+            plan: self.plan.clone(),
+            sources,
+            attached: own.chain(self.attached.iter().cloned()).collect(),
+            scalars,
+        };
+        Some(self.with(prepared, arguments.host_bytes))
+    }
+
+    fn with(&self, prepared: Prepared<Submitted>, host_bytes: u64) -> Call {
+        Call {
+            prepared,
+            sizes: self.sizes.clone(),
+            places: self.places.clone(),
+            host_bytes,
+        }
+    }
+}
+
+/// A submitted tensor is kept by its name: a trace takes no interest in the result, so that it
+/// can still be cancelled.
+fn captured_as(source: &SourceValue<Submitted>) -> SourceValue<NodeId> {
+    SourceValue {
+        value: source.value,
+        dims: source.dims.clone(),
+        dtype: source.dtype,
+        source: match &source.source {
+            Source::Leaf(tensor) => Source::Leaf(tensor.clone()),
+            Source::Submitted(held) => Source::Submitted(held.slot().id()),
+        },
+    }
+}
+
+fn captured_by(
+    source: &SourceValue<NodeId>,
+    home: &ExecutorHome,
+) -> Option<SourceValue<Submitted>> {
+    Some(SourceValue {
+        value: source.value,
+        dims: source.dims.clone(),
+        dtype: source.dtype,
+        source: match &source.source {
+            Source::Leaf(tensor) => Source::Leaf(tensor.clone()),
+            Source::Submitted(id) => Source::Submitted(NodeStore::acquire(home.core.store(), *id)?),
+        },
+    })
+}
