@@ -2,6 +2,11 @@
 //! bounded crossbeam channel, answered by a oneshot.
 //!
 //! A plain harness: medians of rounds that take turns, and allocations counted by the allocator.
+//! `cargo bench --bench dispatch -- planning` measures what comes before anything runs, alone, with
+//! `--json` as one line each.
+
+#[path = "dispatch/planning.rs"]
+mod planning;
 
 use candlewick::{Device, Executor, LazyTensor};
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -103,6 +108,15 @@ fn line(what: &str, value: f64, unit: &str, target: &str) {
 }
 
 fn main() {
+    let args: Vec<String> = std::env::args().collect();
+    let has = |name: &str| args.iter().any(|arg| arg == name);
+    planning::planning(has("--json"));
+    if !has("planning") {
+        machinery();
+    }
+}
+
+fn machinery() {
     if std::env::var_os("RAYON_NUM_THREADS").is_none() {
         // SAFETY: no other thread has been started yet.
         unsafe { std::env::set_var("RAYON_NUM_THREADS", "2") };

@@ -1,7 +1,7 @@
 //! Operations on two tensors element by element.
 
 use super::infer::{broadcast, computes, is_float, refuse, same_dtype};
-use super::node::{Dims, Inputs, LazyTensor};
+use super::node::{Dims, Inputs, LazyTensor, copy};
 use super::op::{BinaryOp, CompareOp, Op};
 use crate::error::{Reason, Result};
 use candle_core::scalar::Scalar;
@@ -172,12 +172,14 @@ impl LazyTensor {
         self.need_dtype(op, computes)?;
         let mut inputs = Inputs::new();
         inputs.push(self.clone());
-        inputs.extend(rhs.cloned());
+        if let Some(rhs) = rhs {
+            inputs.push(rhs.clone());
+        }
         let dtype = kind.dtype(self.0.dtype);
         Ok(Self::from_op(
             made,
             inputs,
-            self.0.dims.clone(),
+            copy(&self.0.dims),
             dtype,
             self.0.location,
         ))

@@ -1,12 +1,13 @@
 //! Cutting out what `submit` sends: the nodes below the requested outputs, down to leaves and
 //! to nodes that were submitted themselves.
 
-use super::node::{Dims, Expr, Inputs, LazyTensor, Node, NodeId};
+use super::node::{Dims, Expr, LazyTensor, Node, NodeId, copy};
 use super::op::Op;
 use crate::error::{Error, Result};
 use candle_core::{DType, Shape, Tensor};
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
+use std::cell::{Cell, RefCell};
 
 /// Numbers the values of a fragment, in the order in which they can be computed.
 pub(crate) type ValueId = u32;
@@ -66,13 +67,6 @@ struct Open {
     dtype: DType,
 }
 
-/// What a look at a node's origin found.
-enum Look {
-    Leaf(Tensor, bool),
-    Placeholder,
-    Op(Op, Inputs),
-}
-
 /// Node ids to value ids: most fragments are small enough for a scan.
 #[derive(Default)]
 struct Numbering {
@@ -80,7 +74,20 @@ struct Numbering {
     many: FxHashMap<NodeId, ValueId>,
 }
 
+thread_local! {
+    /// Memory for the next cut of this thread.
+    static KEPT: RefCell<FxHashMap<NodeId, ValueId>> = RefCell::default();
+    /// Of the last cut, how many sources and how many computed values.
+    static LAST: Cell<(usize, usize)> = const { Cell::new((0, 0)) };
+}
+
+/// A cut begins with room for so many nodes on the way down at most.
+const DEEP: usize = 256;
+/// A cut keeps memory for so many nodes at most.
+const MOST_KEPT: usize = 1 << 14;
+
 impl Numbering {
+    #[inline]
     fn get(&self, id: NodeId) -> Option<ValueId> {
         if self.many.is_empty() {
             self.few.iter().find(|e| e.0 == id).map(|e| e.1)
@@ -89,15 +96,26 @@ impl Numbering {
         }
     }
 
+    #[inline]
     fn put(&mut self, id: NodeId, value: ValueId) {
-        if self.many.is_empty() && self.few.len() < self.few.inline_size() {
-            self.few.push((id, value));
-            return;
-        }
         if self.many.is_empty() {
+            if self.few.len() < self.few.inline_size() {
+                self.few.push((id, value));
+                return;
+            }
+            self.many = KEPT.take();
             self.many.extend(self.few.iter().copied());
         }
         self.many.insert(id, value);
+    }
+}
+
+impl Drop for Numbering {
+    fn drop(&mut self) {
+        if (1..MOST_KEPT).contains(&self.many.capacity()) {
+            self.many.clear();
+            KEPT.set(std::mem::take(&mut self.many));
+        }
     }
 }
 
@@ -118,6 +136,10 @@ impl<S> Fragment<S> {
             let value = cut.visit(output)?;
             cut.fragment.outputs.push(value);
         }
+        let Fragment {
+            sources, computed, ..
+        } = &cut.fragment;
+        LAST.set((sources.len(), computed.len()));
         Ok(cut.fragment)
     }
 
@@ -159,11 +181,12 @@ pub(crate) struct Cut<S, F> {
 impl<S, F: FnMut(&Node) -> Result<Option<S>>> Cut<S, F> {
     /// Nothing yet.
     pub(crate) fn new(submitted: F) -> Self {
+        let (sources, computed) = LAST.get(); // a thread builds much the same again and again
         Self {
             fragment: Fragment {
                 values: 0,
-                sources: Vec::new(),
-                computed: Vec::new(),
+                sources: Vec::with_capacity(sources.min(MOST_KEPT)),
+                computed: Vec::with_capacity(computed.min(MOST_KEPT)),
                 given: 0,
                 outputs: SmallVec::new(),
                 host_bytes: 0,
@@ -175,7 +198,7 @@ impl<S, F: FnMut(&Node) -> Result<Option<S>>> Cut<S, F> {
 
     /// Gives `root` a value, and everything below it first. By a loop: graphs are deep.
     pub(crate) fn visit(&mut self, root: &LazyTensor) -> Result<ValueId> {
-        let mut open: Vec<Open> = Vec::new();
+        let mut open: Vec<Open> = Vec::with_capacity(LAST.get().1.min(DEEP));
         let mut value = self.enter(root.clone(), &mut open)?;
         loop {
             match (value, open.last_mut()) {
@@ -214,38 +237,33 @@ impl<S, F: FnMut(&Node) -> Result<Option<S>>> Cut<S, F> {
                 return Ok(Some(self.source_of(node, Source::Submitted(slot))));
             }
             let look = node.origin.read(|expr| match expr {
-                Expr::Leaf { tensor, host } => Look::Leaf(tensor.clone(), *host),
-                Expr::Op { op, inputs } => Look::Op(op.clone(), inputs.clone()),
-                Expr::Placeholder => Look::Placeholder,
-            });
-            match look {
-                Some(Look::Leaf(tensor, host)) => {
-                    if host {
+                Expr::Leaf { tensor, host } => {
+                    if *host {
                         let bytes = tensor.elem_count() * tensor.dtype().size_in_bytes();
                         self.fragment.host_bytes += bytes as u64;
                     }
-                    return Ok(Some(self.source_of(node, Source::Leaf(tensor))));
+                    Ok(Some(self.source_of(node, Source::Leaf(tensor.clone()))))
                 }
-                Some(Look::Op(op, inputs)) => {
+                Expr::Op { op, inputs } => {
                     open.push(Open {
                         id: node.id,
-                        op,
-                        inputs: inputs.into_iter(),
+                        op: op.clone(),
+                        inputs: inputs.clone().into_iter(),
                         visited: SmallVec::new(),
-                        dims: node.dims.clone(),
+                        dims: copy(&node.dims),
                         dtype: node.dtype,
                     });
-                    return Ok(None);
+                    Ok(None)
                 }
-                Some(Look::Placeholder) => {
-                    return Err(Error::Placeholder {
-                        shape: Shape::from(&node.dims[..]),
-                        dtype: node.dtype,
-                    });
-                }
-                // It began to run since we asked: the next answer is its result.
-                None => {}
+                Expr::Placeholder => Err(Error::Placeholder {
+                    shape: Shape::from(&node.dims[..]),
+                    dtype: node.dtype,
+                }),
+            });
+            if let Some(value) = look {
+                return value;
             }
+            // It began to run since we asked: the next answer is its result.
         }
     }
 
@@ -266,7 +284,7 @@ impl<S, F: FnMut(&Node) -> Result<Option<S>>> Cut<S, F> {
     fn source_of(&mut self, node: &Node, source: Source<S>) -> ValueId {
         let value = self.next_value();
         self.numbering.put(node.id, value);
-        self.source(value, node.dims.clone(), node.dtype, source)
+        self.source(value, copy(&node.dims), node.dtype, source)
     }
 
     fn source(&mut self, value: ValueId, dims: Dims, dtype: DType, source: Source<S>) -> ValueId {

@@ -1,6 +1,6 @@
 //! What every operation checks about its operands.
 
-use super::node::{Dims, Inputs, LazyTensor};
+use super::node::{Dims, Inputs, LazyTensor, copy};
 use super::op::{Axes, Op};
 use crate::error::{Error, Reason, Result};
 use candle_core::shape::{Dim, Dims as DimList};
@@ -93,7 +93,8 @@ impl LazyTensor {
         if !fits(&dims, dtype) {
             return Err(refuse(op.name(), operands, Reason::Overflow));
         }
-        let inputs: Inputs = operands.iter().map(|&x| x.clone()).collect();
+        let mut inputs = Inputs::new();
+        operands.iter().for_each(|&x| inputs.push(x.clone()));
         Ok(Self::from_op(op, inputs, dims, dtype, location))
     }
 
@@ -104,7 +105,7 @@ impl LazyTensor {
         Self::from_op(
             op,
             inputs,
-            self.0.dims.clone(),
+            copy(&self.0.dims),
             self.0.dtype,
             self.0.location,
         )

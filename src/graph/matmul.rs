@@ -1,7 +1,7 @@
 //! Matrix products.
 
 use super::infer::{broadcast, fits, is_norm_float, is_wide_float, refuse, same_dtype};
-use super::node::{Dims, LazyTensor};
+use super::node::{Dims, LazyTensor, copy};
 use super::op::{Op, Weight};
 use crate::error::{Reason, Result};
 use candle_core::DType;
@@ -35,7 +35,7 @@ impl LazyTensor {
             return Err(refuse("matmul", &[self, rhs], Reason::Shapes));
         }
         let dtype = self.check_product("matmul", rhs)?;
-        let mut dims = a.clone();
+        let mut dims = copy(a);
         dims[rank - 1] = b[rank - 1];
         Self::build(Op::Matmul, &[self, rhs], dims, dtype)
     }

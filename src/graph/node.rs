@@ -11,6 +11,20 @@ use std::sync::{Arc, OnceLock};
 
 /// The dimensions of a tensor; no allocation up to rank 4.
 pub(crate) type Dims = SmallVec<[usize; 4]>;
+/// A copy of dimensions. `clone` goes through them one by one, and copying as many as there are
+/// is a call.
+#[inline]
+pub(crate) fn copy(dims: &Dims) -> Dims {
+    let mut few = [0; 4];
+    if dims.len() > few.len() {
+        return Dims::from_slice(dims);
+    }
+    for (to, from) in few.iter_mut().zip(&dims[..]) {
+        *to = *from;
+    }
+    Dims::from_buf_and_len(few, dims.len())
+}
+
 /// The operands of a node.
 pub(crate) type Inputs = SmallVec<[LazyTensor; 3]>;
 /// Identifies a node, and the slot of its result, for the life of the process. Never reused.
@@ -86,6 +100,7 @@ pub(crate) fn next_id() -> NodeId {
 
 impl LazyTensor {
     /// A node that computes `op`. The caller has checked that it is valid.
+    #[inline]
     pub(crate) fn from_op(
         op: Op,
         inputs: Inputs,
@@ -108,6 +123,7 @@ impl LazyTensor {
         Self::from_expr(Expr::Placeholder, dims, dtype, location)
     }
 
+    #[inline]
     fn from_expr(expr: Expr, dims: Dims, dtype: DType, location: DeviceLocation) -> Self {
         LazyTensor(Arc::new(Node {
             id: next_id(),
@@ -217,19 +233,30 @@ impl Drop for Node {
 /// Drops an origin and all that it alone keeps alive, by a loop: a graph may be far deeper
 /// than the stack.
 fn drop_expr(expr: Option<Expr>) {
-    let mut doomed: SmallVec<[LazyTensor; 8]> = SmallVec::new();
-    let mut next = expr;
+    let Some(Expr::Op { inputs, .. }) = expr else {
+        return; // nothing below it
+    };
+    let mut doomed: SmallVec<[Inputs; 4]> = SmallVec::new();
+    let mut inputs = inputs;
     loop {
-        if let Some(Expr::Op { inputs, .. }) = next.take() {
-            doomed.extend(inputs);
-        }
-        match doomed.pop() {
-            None => return,
-            Some(tensor) => {
-                if let Some(mut node) = Arc::into_inner(tensor.0) {
-                    next = node.origin.forget_mut();
-                }
+        let Some(mut tensor) = inputs.pop() else {
+            match doomed.pop() {
+                Some(next) => inputs = next,
+                None => return,
             }
+            continue;
+        };
+        let below = match Arc::get_mut(&mut tensor.0) {
+            // nobody else has it: it is emptied where it lies
+            Some(node) => node.origin.forget_mut(),
+            // of several who let go at once, one is the last
+            None => Arc::into_inner(tensor.0).and_then(|mut node| node.origin.forget_mut()),
+        };
+        if let Some(Expr::Op { inputs: below, .. }) = below {
+            if !inputs.is_empty() {
+                doomed.push(inputs);
+            }
+            inputs = below;
         }
     }
 }

@@ -17,6 +17,8 @@ pub(crate) struct Signature {
     pub(crate) hash: u64,
 }
 
+/// Spreads the bits of a word over all of a hash: 2^64 divided by the golden ratio.
+const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
 /// So many numbers are looked through for one that is the same.
 const COMPARED: usize = 32;
 
@@ -92,20 +94,27 @@ impl Signature {
         words.push(u64::from(fragment.values) << 1 | u64::from(parametric));
         words.push(fragment.sources.len() as u64);
         for source in &fragment.sources {
-            words.push(u64::from(source.value) << 16 | dtype_word(source.dtype) << 8);
-            list(words, source.dims.iter().copied());
-            match source.lies() {
-                Lies::Strided(strides) => list(words, strides.iter().copied()),
-                Lies::InOrder => words.push(u64::MAX),
-                Lies::Unknown => words.push(u64::MAX - 1),
+            let lies = source.lies();
+            let how = match lies {
+                Lies::InOrder => 0,
+                Lies::Strided(_) => 1,
+                Lies::Unknown => 2,
+            };
+            let what = dtype_word(source.dtype) << 8 | how;
+            words.push(u64::from(source.value) << 32 | (source.dims.len() as u64) << 16 | what);
+            words.extend(source.dims.iter().map(|&d| d as u64));
+            if let Lies::Strided(strides) = lies {
+                words.extend(strides.iter().map(|&s| s as u64));
             }
         }
         for (at, node) in fragment.computed.iter().enumerate() {
             if at == fragment.given {
                 parameters.part();
             }
-            words.push(u64::from(node.value) << 32 | node.inputs.len() as u64);
-            words.extend(node.inputs.iter().map(|&input| u64::from(input)));
+            // computed values have the numbers that sources leave over, in order
+            let first = node.inputs.first().copied().unwrap_or_default();
+            words.push(u64::from(first) << 32 | node.inputs.len() as u64);
+            words.extend(node.inputs.iter().skip(1).map(|&input| u64::from(input)));
             let on_f32 = parametric && node.inputs.first().is_some_and(|&i| f32s[i as usize]);
             if on_f32 {
                 node.op.encode_kind(words);
@@ -132,7 +141,16 @@ impl Signature {
 
     fn rehash(&mut self) {
         let mut hasher = FxHasher::default();
-        self.words.iter().for_each(|&word| hasher.write_u64(word));
+        // four at once: each multiplication waits for the one before
+        let mut lanes = [0u64; 4];
+        let (fours, rest) = self.words.as_chunks::<4>();
+        for four in fours {
+            for (lane, word) in lanes.iter_mut().zip(four) {
+                *lane = (lane.rotate_left(5) ^ word).wrapping_mul(ODD);
+            }
+        }
+        let words = lanes.iter().chain(rest);
+        words.for_each(|&word| hasher.write_u64(word));
         self.hash = hasher.finish();
     }
 }
