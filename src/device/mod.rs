@@ -13,7 +13,7 @@ mod workers;
 pub use simulated::{Fault, Script};
 
 use crate::error::{BuildError, Cause};
-use crate::graph::Op;
+use crate::graph::{Kept, Op};
 use crate::plan::{Fused, Product};
 use candle_core::{Device, Tensor};
 
@@ -39,8 +39,15 @@ pub(crate) trait CommandStream: Send {
         unreachable!("{:?} on a device that does not fuse", step.ops)
     }
 
-    /// Runs a matrix product. Only plans for the CPU have such.
-    fn product(&mut self, step: &Product, _: &Tensor, _: &Tensor) -> Result<Tensor, Cause> {
+    /// Runs a matrix product and what follows it; `kept` belongs to its right side. Only plans for
+    /// the CPU have such.
+    fn product(
+        &mut self,
+        step: &Product,
+        _: &[&Tensor],
+        _: &[f32],
+        _: Option<&Kept>,
+    ) -> Result<Tensor, Cause> {
         unreachable!("{} on a device that does not fuse", step.op)
     }
 

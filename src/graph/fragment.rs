@@ -1,11 +1,13 @@
 //! Cutting out what `submit` sends: the nodes below the requested outputs, down to leaves and
 //! to nodes that were submitted themselves.
 
+use super::kept::Kept;
 use super::node::{Dims, Expr, Inputs, LazyTensor, Node, NodeId};
 use super::op::Op;
 use candle_core::{DType, Tensor};
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
+use std::sync::Arc;
 
 /// Numbers the values of a fragment, in the order in which they can be computed.
 pub(crate) type ValueId = u32;
@@ -35,8 +37,8 @@ pub(crate) struct SourceValue<S> {
 
 /// Where such a value comes from.
 pub(crate) enum Source<S> {
-    /// A tensor that exists.
-    Leaf(Tensor),
+    /// A tensor that exists, and what a device keeps with it.
+    Leaf(Tensor, Option<Arc<Kept>>),
     /// Another fragment computes it, or has.
     Submitted(S),
 }
@@ -60,7 +62,7 @@ struct Open {
 
 /// What a look at a node's origin found.
 enum Look {
-    Leaf(Tensor, bool),
+    Leaf(Tensor, bool, Option<Arc<Kept>>),
     Inputs(Inputs),
 }
 
@@ -142,7 +144,7 @@ impl<S> Fragment<S> {
         let source = self.sources.binary_search_by_key(&value, |s| s.value);
         match &self.sources[source.ok()?].source {
             Source::Submitted(slot) => Some(slot),
-            Source::Leaf(_) => None,
+            Source::Leaf(..) => None,
         }
     }
 }
@@ -189,16 +191,18 @@ impl<S, E, F: FnMut(&Node) -> Result<Option<S>, E>> Cut<S, F> {
                 return Ok(Some(self.source(node, Source::Submitted(slot))));
             }
             let look = node.0.origin.read(|expr| match expr {
-                Expr::Leaf { tensor, host } => Look::Leaf(tensor.clone(), *host),
+                Expr::Leaf { tensor, host, kept } => {
+                    Look::Leaf(tensor.clone(), *host, kept.clone())
+                }
                 Expr::Op { inputs, .. } => Look::Inputs(inputs.clone()),
             });
             match look {
-                Some(Look::Leaf(tensor, host)) => {
+                Some(Look::Leaf(tensor, host, kept)) => {
                     if host {
                         let bytes = tensor.elem_count() * tensor.dtype().size_in_bytes();
                         self.fragment.host_bytes += bytes as u64;
                     }
-                    return Ok(Some(self.source(node, Source::Leaf(tensor))));
+                    return Ok(Some(self.source(node, Source::Leaf(tensor, kept))));
                 }
                 Some(Look::Inputs(inputs)) => {
                     let (node, visited) = (node.clone(), SmallVec::new());

@@ -2,6 +2,7 @@
 
 pub(crate) mod encode;
 pub(crate) mod fragment;
+mod kept;
 mod node;
 mod op;
 
@@ -23,6 +24,7 @@ mod unary;
 
 pub use binary::TensorOrScalar;
 pub use index::{Indexer, IntoIndexers};
+pub(crate) use kept::Kept;
 pub use node::LazyTensor;
 pub(crate) use node::{Dims, Home, Node, NodeId};
 pub(crate) use op::{BinaryOp, CompareOp, Conv, Op, ReduceOp, UnaryOp};

@@ -21,6 +21,8 @@ const LONGEST_KEPT: usize = 4 * TILE;
 pub(super) enum Data<'a> {
     F32(&'a [f32]),
     U8(&'a [u8]),
+    /// Just the elements of the part that runs, in order.
+    Part(&'a [f32]),
 }
 
 /// Where the result goes.
@@ -70,6 +72,25 @@ pub(super) fn run<'a, T: Send>(
         out: wrap(out),
     });
     workers::share(parts, Part::run);
+}
+
+/// Runs a step on the elements from `first` on, as many as `out` has room for.
+pub(super) fn run_part(
+    step: &Fused,
+    inputs: &[Data<'_>],
+    scalars: &[f32],
+    first: usize,
+    out: &mut [MaybeUninit<f32>],
+) {
+    let part = Part {
+        step,
+        inputs,
+        scalars,
+        first,
+        len: out.len(),
+        out: Out::F32(out),
+    };
+    part.run();
 }
 
 thread_local! {
@@ -206,6 +227,7 @@ fn run_tile<S: Simd>(part: &mut Part<'_>, registers: &mut [Register], tile: Tile
         step,
         inputs: part.inputs,
         scalars: part.scalars,
+        first: part.first,
     };
     let (before, last) = step.instrs.split_at(step.instrs.len() - 1);
     for instr in before {
@@ -237,6 +259,8 @@ struct Reads<'a> {
     step: &'a Fused,
     inputs: &'a [Data<'a>],
     scalars: &'a [f32],
+    /// Where the part begins.
+    first: usize,
 }
 
 impl Reads<'_> {
@@ -295,6 +319,7 @@ impl Reads<'_> {
                 let from = self.step.inputs[input as usize].access.offset + place;
                 match self.inputs[input as usize] {
                     Data::F32(data) => &data[from..from + len],
+                    Data::Part(data) => &data[place - self.first..][..len],
                     Data::U8(_) => unreachable!("bytes are loaded"),
                 }
             }
@@ -308,6 +333,11 @@ impl Reads<'_> {
         match self.inputs[input as usize] {
             Data::F32(data) => gather(operand, data, to, place, |x| x),
             Data::U8(data) => gather(operand, data, to, place, f32::from),
+            Data::Part(data) => {
+                for (to, &x) in to.iter_mut().zip(&data[place - self.first..]) {
+                    to.write(x);
+                }
+            }
         }
     }
 }

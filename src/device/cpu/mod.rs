@@ -11,7 +11,7 @@ mod product;
 
 use super::{CommandStream, workers};
 use crate::error::Cause;
-use crate::graph::Op;
+use crate::graph::{Kept, Op};
 use crate::plan::{Fused, Product};
 use candle_core::{CpuStorage, DType, Device, InplaceOp1, Layout, Storage, Tensor, WithDType};
 use fused::{Data, Out};
@@ -83,22 +83,40 @@ impl CommandStream for CpuStream {
         }
     }
 
-    fn product(&mut self, step: &Product, a: &Tensor, b: &Tensor) -> Result<Tensor, Cause> {
-        let (a, b) = (
-            in_order(step.a.as_it_lies, a)?,
-            in_order(step.b.as_it_lies, b)?,
-        );
-        let ((a, a_layout), (b, b_layout)) = (a.storage_and_layout(), b.storage_and_layout());
-        let (Data::F32(a), Data::F32(b)) = (data(&a, a_layout), data(&b, b_layout)) else {
-            unreachable!("the plan takes products of f32")
+    fn product(
+        &mut self,
+        step: &Product,
+        inputs: &[&Tensor],
+        scalars: &[f32],
+        kept: Option<&Kept>,
+    ) -> Result<Tensor, Cause> {
+        let lie = step.factors().chain(step.operands());
+        let tensors = lie
+            .zip(inputs)
+            .map(|(as_it_lies, x)| in_order(as_it_lies, x));
+        let tensors: SmallVec<[Tensor; 4]> = tensors.collect::<Result<_, _>>()?;
+        let guards: SmallVec<[_; 4]> = tensors.iter().map(Tensor::storage_and_layout).collect();
+        let mut data = guards.iter().map(|(s, l)| data(s, l));
+        let mut factor = || match data.next() {
+            Some(Data::F32(data)) => data,
+            _ => unreachable!("the plan takes products of f32"),
         };
-        let (a, b) = (&a[step.a.offset..], &b[step.b.offset..]);
-        let count = step.m * step.n;
+        let (a, b) = (factor(), factor());
+        let second = step.second.as_ref().map(|_| factor());
+        let operands = product::Operands {
+            a,
+            b,
+            second,
+            then: &product::with_own_place(step, data),
+            scalars,
+            kept,
+        };
+        let count = step.dims.iter().product();
         let buffer = self.pool.take(count)?;
         // SAFETY: the product writes every element.
         unsafe {
             filled(buffer, count, &step.dims, |out| {
-                product::run(step, a, b, out)
+                product::run(step, &operands, out)
             })
         }
     }
