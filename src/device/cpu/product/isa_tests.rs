@@ -1,9 +1,10 @@
 //! The same products on every instruction set that this processor has.
 
+use super::driver::{Driver, Panels};
 use super::kernel::PANEL_REGS;
 use super::matrix::Mat;
 use super::packed::Packed;
-use super::{Driver, Panels, Right};
+use super::right::Right;
 use pulp::{Scalar, Simd};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 

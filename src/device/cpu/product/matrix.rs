@@ -52,6 +52,18 @@ impl<'a> Mat<'a> {
         }
     }
 
+    /// A row that lies in order.
+    pub(super) fn row(&self, i: usize) -> &'a [f32] {
+        assert!(self.col_stride == 1);
+        &self.data[i * self.row_stride..][..self.cols]
+    }
+
+    /// A column that lies in order.
+    pub(super) fn column(&self, j: usize) -> &'a [f32] {
+        assert!(self.row_stride == 1);
+        &self.data[j * self.col_stride..][..self.rows]
+    }
+
     pub(super) fn rows(&self) -> usize {
         self.rows
     }

@@ -5,6 +5,8 @@
 //! sides hand out their result, so both pay for its memory. `limit` is one read and one write of
 //! as many bytes, into memory that is used again, on all threads.
 
+mod blocks;
+
 use candlewick::{D, Device, Executor, LazyTensor, Tensor};
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -76,16 +78,24 @@ impl Sigmoid for Tensor {
 }
 
 /// Rows, inner size, columns; with the weight as it is, and transposed.
-const PRODUCTS: [(usize, usize, usize); 9] = [
+const PRODUCTS: [(usize, usize, usize); 17] = [
     (1, 512, 512),
     (4, 512, 512),
     (8, 512, 512),
+    (16, 512, 512),
+    (32, 512, 512),
+    (64, 512, 512),
     (1, 512, 2048),
     (1, 2048, 512),
+    (32, 512, 2048),
     (1, 4096, 4096),
     (2, 4096, 4096),
     (4, 4096, 4096),
     (8, 4096, 4096),
+    (32, 4096, 4096),
+    (64, 64, 64),
+    (256, 256, 256),
+    (1024, 1024, 1024),
 ];
 
 fn cases() -> Vec<Case> {
@@ -161,23 +171,7 @@ fn cases() -> Vec<Case> {
             });
         }
     }
-    let (x, up, down) = (
-        random(&[1, 512]),
-        random(&[512, 2048]),
-        random(&[2048, 512]),
-    );
-    let lazy = [&x, &up, &down].map(LazyTensor::from);
-    cases.push(Case {
-        what: "mlp_b1".into(),
-        eager: Box::new(move || {
-            candle_nn::ops::softmax_last_dim(&x.matmul(&up)?.gelu()?.matmul(&down)?)
-        }),
-        lazy: Box::new(move || {
-            let [x, up, down] = &lazy;
-            x.matmul(up)?.gelu()?.matmul(down)?.softmax(D::Minus1)
-        }),
-        streamed: None,
-    });
+    cases.extend(blocks::cases());
     cases
 }
 
