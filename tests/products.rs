@@ -266,6 +266,35 @@ fn large_attention_agrees_with_eager() {
     }
 }
 
+/// A perceptron with many rows is one step, whose inner rows are never stored.
+#[test]
+fn a_perceptron_of_many_rows_agrees_with_eager() {
+    let executor = executor();
+    for (rows, inner) in [(256, 40), (300, 1100)] {
+        let x = random(&[2, rows / 2, 24], 1);
+        let (up, down) = (random(&[inner, 24], 2), random(&[24, inner], 3));
+        let (bias, last) = (random(&[inner], 4), random(&[24], 5));
+        let [lx, lup, ldown, lbias, llast] = [&x, &up, &down, &bias, &last].map(LazyTensor::from);
+        let hidden = lx.broadcast_matmul(&lup.t().unwrap()).unwrap();
+        let hidden = hidden.broadcast_add(&lbias).unwrap().gelu().unwrap();
+        let y = hidden.broadcast_matmul(&ldown.t().unwrap()).unwrap();
+        let y = (y.broadcast_add(&llast).unwrap() + &lx).unwrap();
+        let y = || y.layer_norm(&llast, &llast, 1e-3).unwrap();
+        let plan = executor.explain(&y()).unwrap();
+        assert_eq!((plan.steps(), plan.engine_steps()), (1, 1), "{plan}");
+
+        let hidden = x.broadcast_matmul(&up.t().unwrap()).unwrap();
+        let hidden = hidden.broadcast_add(&bias).unwrap().gelu().unwrap();
+        let eager = hidden.broadcast_matmul(&down.t().unwrap()).unwrap();
+        let eager = (eager.broadcast_add(&last).unwrap() + &x).unwrap();
+        let eager = candle_nn::ops::layer_norm(&eager, &last, &last, 1e-3).unwrap();
+        // the third has both weights packed
+        for _ in 0..3 {
+            assert_close(&run(&executor, &y()), &eager, 1e-4);
+        }
+    }
+}
+
 /// Without the engine the same graphs go through Candle, bit for bit.
 #[test]
 fn without_fusion_products_are_eager_candle() {

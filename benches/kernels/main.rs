@@ -6,6 +6,7 @@
 //! as many bytes, into memory that is used again, on all threads.
 
 mod blocks;
+mod memory;
 
 use candlewick::{D, Device, Executor, LazyTensor, Tensor};
 use std::hint::black_box;
@@ -220,6 +221,19 @@ fn main() {
                 .unwrap()
         };
         let lazy = || drop(black_box(run()));
+        if case.what == "minilm_layer" {
+            // a fresh executor: what it keeps for later counts too
+            let (eager_peak, lazy_peak) = (memory::peak(&eager), memory::peak(&lazy));
+            for (contender, bytes) in [("eager", eager_peak), ("candlewick", lazy_peak)] {
+                let what = "minilm_layer_peak";
+                match json {
+                    true => {
+                        println!(r#"{{"what":"{what}","contender":"{contender}","bytes":{bytes}}}"#)
+                    }
+                    false => println!("{what:24} {contender:12} {bytes:12} bytes"),
+                }
+            }
+        }
         close(&case.what, &run(), &(case.eager)().unwrap());
         let (n, m) = (calls(&eager), calls(&lazy));
         let rounds = (0..9).map(|_| (time(n, &eager), time(m, &lazy)));

@@ -39,14 +39,14 @@ pub(crate) trait CommandStream: Send {
         unreachable!("{:?} on a device that does not fuse", step.ops)
     }
 
-    /// Runs a matrix product and what follows it; `kept` belongs to its right side. Only plans for
+    /// Runs a matrix product and what follows it; `kept` belongs to its right sides. Only plans for
     /// the CPU have such.
     fn product(
         &mut self,
         step: &Product,
         _: &[&Tensor],
         _: &[f32],
-        _: Option<&Kept>,
+        _: [Option<&Kept>; 2],
     ) -> Result<Tensor, Cause> {
         unreachable!("{} on a device that does not fuse", step.op)
     }

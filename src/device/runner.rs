@@ -347,7 +347,9 @@ impl Runner {
     ) -> Result<Value, Error> {
         let owned = self.operands(step.inputs().into_iter(), values)?;
         let inputs: SmallVec<[&Tensor; 4]> = owned.iter().collect();
-        let kept = work.kept(step.b.value);
+        let second = step.second.as_ref();
+        let kept = [Some(&step.b), second.map(|second| &second.b)]
+            .map(|factor| factor.and_then(|factor| work.kept(factor.value)));
         let run =
             |stream: &mut dyn CommandStream| stream.product(step, &inputs, &work.scalars, kept);
         self.attempt(step.op, &inputs, run).map(Value::Own)

@@ -48,12 +48,14 @@ impl Entry {
         }
     }
 
-    /// The thing, made when it is asked for the second time; `None` if it could not be made.
+    /// The thing, made at once or when it is asked for the second time; `None` if it could not be
+    /// made.
     pub(crate) fn get_or_make<T: Any + Send + Sync>(
         &self,
+        at_once: bool,
         make: impl FnOnce() -> Option<T>,
     ) -> Option<&T> {
-        if self.used.set(()).is_ok() {
+        if self.used.set(()).is_ok() && !at_once {
             return None;
         }
         let made = self.made.get_or_init(|| Some(Box::new(make()?) as _));
@@ -75,9 +77,16 @@ mod tests {
     fn a_thing_is_made_once_from_the_second_use_on() {
         let kept = Kept::default();
         let entry = |n| kept.entry([n; 5]);
-        assert_eq!(entry(1).unwrap().get_or_make(|| Some(1u8)), None);
-        assert_eq!(entry(1).unwrap().get_or_make(|| Some(2u8)), Some(&2));
-        assert_eq!(entry(1).unwrap().get_or_make(|| Some(3u8)), Some(&2));
+        let get = |n, at_once, made: u8| {
+            entry(n)
+                .unwrap()
+                .get_or_make(at_once, || Some(made))
+                .copied()
+        };
+        assert_eq!(get(1, false, 1), None);
+        assert_eq!(get(1, false, 2), Some(2));
+        assert_eq!(get(1, true, 3), Some(2));
+        assert_eq!(get(2, true, 4), Some(4));
         assert!((2..=MOST).all(|n| entry(n).is_some()));
         assert!(entry(MOST + 1).is_none());
         assert!(entry(1).is_some());

@@ -9,27 +9,33 @@ use super::program::Fused;
 use crate::graph::fragment::ValueId;
 use std::collections::BTreeSet;
 
-/// A program that looks at whole rows runs on a product of so many columns at most, with a right
-/// side of so many numbers: threads can share only the rows.
-const LONGEST_ROW: usize = 1024;
-const LARGEST_RIGHT: usize = 1 << 20;
+/// So many rows are enough for all threads: columns need not be divided.
+const MANY_ROWS: usize = 256;
+/// With fewer rows, a program that looks at whole rows runs on a product with a right side of so
+/// many numbers at most.
+const SMALL_RIGHT: usize = 1 << 20;
 
 impl Fuse<'_> {
     /// A fused step, or the product that it is done to.
     pub(super) fn elements(&self, place: usize, role: Role) -> Step {
         let (program, members) = self.group(place, role);
         let fits = |product: &Product| {
-            !program.whole_rows
-                || product.n <= LONGEST_ROW && product.k * product.n <= LARGEST_RIGHT
+            let right = product.inner() * product.columns();
+            !program.whole_rows || product.m >= MANY_ROWS || right <= SMALL_RIGHT
         };
-        let product = self.product_under(&program, &members).filter(fits);
+        let under = self.product_under(&program, &members);
+        let product = under.and_then(|place| self.product(place)).filter(fits);
         let Some(mut product) = product else {
             return Step::Fused(program);
         };
         let (value, dims) = (program.value, program.dims.clone());
         match Then::of(program, &product) {
             Ok(then) => {
-                (product.value, product.dims, product.then) = (value, dims, Some(then));
+                (product.value, product.dims) = (value, dims);
+                match &mut product.second {
+                    Some(second) => second.then = Some(then),
+                    None => product.then = Some(then),
+                }
                 Step::Product(Box::new(product))
             }
             Err(program) => Step::Fused(program),
@@ -44,6 +50,7 @@ impl Fuse<'_> {
                 first.second = Some(Second {
                     b: last.b,
                     columns: last.n,
+                    then: None,
                 });
                 (first.value, first.dims, first.op) = (last.value, last.dims, last.op);
                 first.then = Some(then);
@@ -74,17 +81,17 @@ impl Fuse<'_> {
             return None;
         }
         let (program, members) = self.group(maker, role);
-        if !program.whole_rows {
-            return None; // two steps, which can be divided among threads in more ways
+        if !program.whole_rows && last.m < MANY_ROWS {
+            return None; // two steps, whose columns can be divided among threads
         }
-        let first = self.product_under(&program, &members)?;
+        let first = self.product_alone(self.product_under(&program, &members)?)?;
         let same = (&first.batch, first.m, first.n) == (&last.batch, last.m, last.k);
         let then = same.then(|| Then::of(program, &first).ok())??;
         Some((first, then))
     }
 
     /// The last product that is an operand of the program, and of nothing else.
-    fn product_under(&self, program: &Fused, members: &BTreeSet<usize>) -> Option<Product> {
+    fn product_under(&self, program: &Fused, members: &BTreeSet<usize>) -> Option<usize> {
         let operands = program.inputs.iter().map(|input| input.value);
         let makers = operands.filter_map(|value| {
             let maker = self.makers[value as usize]? as usize;
@@ -92,10 +99,8 @@ impl Fuse<'_> {
         });
         let mut makers: Vec<usize> = makers.collect();
         makers.sort_unstable();
-        makers
-            .iter()
-            .rev()
-            .find_map(|&place| self.product_alone(place))
+        let mut last_first = makers.into_iter().rev();
+        last_first.find(|&place| self.product_alone(place).is_some())
     }
 
     /// Whether nobody else needs a value, nor a view of it.

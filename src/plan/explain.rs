@@ -154,6 +154,9 @@ fn product_line(step: &Product) -> String {
     if let Some(second) = &step.second {
         let (b, columns) = (second.b.value, second.columns);
         let _ = write!(line, ", times %{b} of {n} x {columns}");
+        if let Some(then) = &second.then {
+            let _ = write!(line, ", then {}", fused_line(&then.program));
+        }
     }
     line
 }
@@ -188,14 +191,12 @@ fn steps<S>(fragment: &Fragment<S>, plan: &Plan, known: &Known) -> String {
 }
 
 fn product_name(step: &Product) -> String {
-    let then = step.then.iter().flat_map(|then| &then.program.ops);
-    let second = step.second.iter().map(|_| &step.op);
-    let all: Vec<&str> = [&step.op]
-        .into_iter()
-        .chain(then)
-        .chain(second)
-        .copied()
-        .collect();
+    let mut all = vec![step.op];
+    all.extend(step.then.iter().flat_map(|then| &then.program.ops));
+    if let Some(second) = &step.second {
+        all.push(step.op);
+        all.extend(second.then.iter().flat_map(|then| &then.program.ops));
+    }
     all.join("\n")
 }
 
@@ -263,8 +264,9 @@ fn operations(step: &Step, known: &Known) -> usize {
     match step {
         Step::Fused(step) => step.rows * step.cols * step.ops.len(),
         Step::Product(step) => {
-            let then = step.then.as_ref().map_or(0, |then| then.program.ops.len());
-            2 * step.work() + step.count() * step.m * step.n * then
+            let program = |program: &Fused| program.rows * program.cols * program.ops.len();
+            let programs = step.programs().map(|then| program(&then.program));
+            2 * step.work() + programs.sum::<usize>()
         }
         Step::Op(step) => match step.op.own() {
             Some(Op::Matmul | Op::BroadcastMatmul) => {

@@ -10,7 +10,7 @@ use candle_core::DType;
 use smallvec::SmallVec;
 
 /// `[m, k]` times `[k, n]` for each of a batch, of f32; then a program on the result; then the
-/// product of that and `[n, columns]`.
+/// product of that and `[n, columns]`, and another program.
 #[derive(Debug)]
 pub(crate) struct Product {
     /// The value of the last of these.
@@ -42,6 +42,7 @@ pub(crate) struct Then {
 pub(crate) struct Second {
     pub(crate) b: Factor,
     pub(crate) columns: usize,
+    pub(crate) then: Option<Then>,
 }
 
 /// Where the matrices lie that a product reads.
@@ -60,26 +61,35 @@ pub(crate) struct Factor {
 impl Product {
     /// The values that it reads.
     pub(crate) fn inputs(&self) -> SmallVec<[ValueId; 4]> {
-        let mut inputs = SmallVec::from_slice(&[self.a.value, self.b.value]);
-        inputs.extend(self.second.iter().map(|second| second.b.value));
-        if let Some(then) = &self.then {
-            inputs.extend(then.operands().map(|operand| operand.value));
-        }
-        inputs
+        let factors = self.factors().map(|factor| factor.value);
+        factors.chain(self.operands().map(|o| o.value)).collect()
     }
 
-    /// Whether the factors are read as they lie, in the order of [`inputs`](Self::inputs).
-    pub(crate) fn factors(&self) -> impl Iterator<Item = bool> {
-        let second = self.second.iter().map(|second| second.b.as_it_lies);
-        [self.a.as_it_lies, self.b.as_it_lies]
-            .into_iter()
-            .chain(second)
+    /// Whether these are read as they lie.
+    pub(crate) fn lie(&self) -> impl Iterator<Item = bool> {
+        let factors = self.factors().map(|factor| factor.as_it_lies);
+        factors.chain(self.operands().map(|o| o.as_it_lies))
     }
 
-    /// Whether the program's operands are, but for the product.
-    pub(crate) fn operands(&self) -> impl Iterator<Item = bool> {
-        let then = self.then.iter().flat_map(Then::operands);
-        then.map(|operand| operand.as_it_lies)
+    fn factors(&self) -> impl Iterator<Item = &Factor> {
+        let second = self.second.iter().map(|second| &second.b);
+        [&self.a, &self.b].into_iter().chain(second)
+    }
+
+    /// The programs, in the order in which they run.
+    pub(crate) fn programs(&self) -> impl Iterator<Item = &Then> {
+        let second = self.second.iter().filter_map(|second| second.then.as_ref());
+        self.then.iter().chain(second)
+    }
+
+    /// What the programs read, but for the products.
+    fn operands(&self) -> impl Iterator<Item = &Operand> {
+        self.programs().flat_map(Then::operands)
+    }
+
+    /// The rows of the last right side.
+    pub(crate) fn inner(&self) -> usize {
+        self.second.as_ref().map_or(self.k, |_| self.n)
     }
 
     /// The columns of the result.
@@ -114,8 +124,8 @@ impl Then {
     /// The program as what is done to such a product, if it can be: each of its elements, or
     /// whole rows, in the same order.
     pub(super) fn of(program: Box<Fused>, product: &Product) -> Result<Self, Box<Fused>> {
-        let raw = product.value;
-        let (count, n) = (product.count() * product.m * product.n, product.n);
+        let (raw, n) = (product.value, product.columns());
+        let count = product.count() * product.m * n;
         let mut reads = program.inputs.iter().filter(|input| input.value == raw);
         let fits = program.dtype == DType::F32
             && !program.per_row

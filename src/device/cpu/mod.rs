@@ -88,10 +88,10 @@ impl CommandStream for CpuStream {
         step: &Product,
         inputs: &[&Tensor],
         scalars: &[f32],
-        kept: Option<&Kept>,
+        kept: [Option<&Kept>; 2],
     ) -> Result<Tensor, Cause> {
-        let lie = step.factors().chain(step.operands());
-        let tensors = lie
+        let tensors = step
+            .lie()
             .zip(inputs)
             .map(|(as_it_lies, x)| in_order(as_it_lies, x));
         let tensors: SmallVec<[Tensor; 4]> = tensors.collect::<Result<_, _>>()?;
@@ -105,11 +105,10 @@ impl CommandStream for CpuStream {
         let second = step.second.as_ref().map(|_| factor());
         let operands = product::Operands {
             a,
-            b,
-            second,
-            then: &product::with_own_place(step, data),
-            scalars,
+            rights: [Some(b), second],
             kept,
+            programs: &product::program_operands(step, data),
+            scalars,
         };
         let count = step.dims.iter().product();
         let buffer = self.pool.take(count)?;

@@ -18,7 +18,7 @@ use std::slice;
 
 /// So many elements of a product are made before the program runs on them: they stay in the second
 /// cache.
-const CHUNK: usize = 1 << 15;
+const CHUNK: usize = 1 << 16;
 /// Longer scratch memory is not kept for the next product.
 const LONGEST_KEPT: usize = 1 << 20;
 
@@ -102,10 +102,7 @@ impl Job<'_> {
         let at = (&step.batch[..], index);
         let a = matrix(&step.a, operands.a, at, (step.m, step.k));
         let rows = a.sub_rows(self.rows.clone());
-        let right = match self.packed {
-            Some(packed) => Right::Packed(packed),
-            None => Right::Plain(matrix(&step.b, operands.b, at, (step.k, step.n))),
-        };
+        let right = self.right(0, &step.b, at, (step.k, step.n));
         match right {
             // decided by the whole product, so that its division changes no bit
             Right::Plain(b) if step.second.is_some() && dots::fits(a, b) => {
@@ -159,64 +156,88 @@ impl Job<'_> {
         let step = self.step;
         let tile = tile_rows::<S>();
         let each = (CHUNK / cols.len() / tile).max(1) * tile;
-        let second = step
-            .second
-            .as_ref()
-            .zip(self.operands.second)
-            .map(|(second, data)| {
-                let at = (&step.batch[..], index);
-                let v = matrix(&second.b, data, at, (step.n, second.columns));
-                let panels = 0..second.columns.div_ceil(PANEL_REGS * S::F32_LANES);
-                // SAFETY: they are used for these panels only; the buffer is not used again before
-                // this function ends.
-                let ready = unsafe {
-                    Right::Plain(v).panels(simd, panels.clone(), a.rows(), &mut scratch.second)
-                };
-                (Ready::Panels(ready, panels), second.columns)
-            });
+        let second = step.second.as_ref().map(|second| {
+            let (at, columns) = ((&step.batch[..], index), second.columns);
+            let right = self.right(1, &second.b, at, (step.n, columns));
+            let panels = 0..columns.div_ceil(PANEL_REGS * S::F32_LANES);
+            // SAFETY: they are used for these panels only; the buffer is not used again before
+            // this function ends.
+            let ready =
+                unsafe { right.panels(simd, panels.clone(), a.rows(), &mut scratch.second) };
+            (Ready::Panels(ready, panels), second)
+        });
         for first in (0..a.rows()).step_by(each) {
             let rows = first..a.rows().min(first + each);
             let row = index * step.m + self.rows.start + first;
             let count = rows.len() * cols.len();
-            grow(&mut scratch.raw, count);
-            let raw = &mut scratch.raw[..count];
+            let raw = room(&mut scratch.raw, count);
             let to = (raw.as_mut_ptr(), cols.len());
             // SAFETY: there is room for so many rows of these columns.
             unsafe { b.multiply(simd, a.sub_rows(rows.clone()), to) };
-            let Some((v, columns)) = &second else {
-                self.program(raw, (row, rows.len()), cols.clone());
+            let Some((v, second)) = &second else {
+                self.programmed(0, raw, (row, rows.len()), (step.n, cols.clone()));
                 continue;
             };
-            grow(&mut scratch.made, count);
-            let made = &mut scratch.made[..count];
-            self.row_program(raw, row * step.n, uninit(made));
+            let made = room(&mut scratch.made, count);
+            self.program(0, raw, row * step.n, uninit(made));
             let left = Mat::new(made, (rows.len(), step.n), (step.n, 1));
-            let to = (self.out.0.wrapping_add(row * columns), *columns);
-            // SAFETY: `out` has these rows, which are this job's.
-            unsafe { v.multiply(simd, left, to) };
+            let columns = second.columns;
+            if second.then.is_none() {
+                let to = (self.out.0.wrapping_add(row * columns), columns);
+                // SAFETY: `out` has these rows, which are this job's.
+                unsafe { v.multiply(simd, left, to) };
+                continue;
+            }
+            let raw = room(&mut scratch.raw, rows.len() * columns);
+            // SAFETY: there is room for so many rows.
+            unsafe { v.multiply(simd, left, (raw.as_mut_ptr(), columns)) };
+            self.programmed(1, raw, (row, rows.len()), (columns, 0..columns));
         }
     }
 
-    /// Runs the program on some rows of some columns, and writes what it makes to its place.
-    fn program(&self, raw: &[f32], (row, rows): (usize, usize), cols: Range<usize>) {
-        let n = self.step.n;
+    /// A right side, packed before or not.
+    fn right(
+        &self,
+        which: usize,
+        factor: &Factor,
+        at: (&[usize], usize),
+        size: (usize, usize),
+    ) -> Right<'_> {
+        match (self.packed[which], self.operands.rights[which]) {
+            (Some(packed), _) => Right::Packed(packed),
+            (None, data) => Right::Plain(matrix(factor, data.unwrap_or_default(), at, size)),
+        }
+    }
+
+    /// Runs a program on some rows of some of `n` columns, and writes what it makes to its place.
+    fn programmed(
+        &self,
+        which: usize,
+        raw: &[f32],
+        (row, rows): (usize, usize),
+        (n, cols): (usize, Range<usize>),
+    ) {
         let out = |start: usize, len: usize| {
             // SAFETY: these elements are this job's, and `out` is borrowed by `run`.
             unsafe { slice::from_raw_parts_mut(self.out.0.add(start).cast(), len) }
         };
         if cols.len() == n {
-            return self.row_program(raw, row * n, out(row * n, rows * n));
+            return self.program(which, raw, row * n, out(row * n, rows * n));
         }
         for (i, raw) in raw.chunks_exact(cols.len()).enumerate() {
             let start = (row + i) * n + cols.start;
-            self.row_program(raw, start, out(start, cols.len()));
+            self.program(which, raw, start, out(start, cols.len()));
         }
     }
 
-    /// Runs the program on the elements from `first` on.
-    fn row_program(&self, raw: &[f32], first: usize, out: &mut [MaybeUninit<f32>]) {
-        let Some(then) = &self.step.then else { return };
-        let inputs = then.program.inputs.iter().zip(self.operands.then);
+    /// Runs a program on the elements from `first` on.
+    fn program(&self, which: usize, raw: &[f32], first: usize, out: &mut [MaybeUninit<f32>]) {
+        let mut operands = self.operands.programs;
+        let mut programs = self.step.programs();
+        let before = programs.by_ref().take(which);
+        before.for_each(|then| operands = &operands[then.program.inputs.len()..]);
+        let Some(then) = programs.next() else { return };
+        let inputs = then.program.inputs.iter().zip(operands);
         let inputs = inputs.map(|(input, &data)| match input.value == then.raw {
             true => Data::Part(raw),
             false => data,
@@ -226,10 +247,12 @@ impl Job<'_> {
     }
 }
 
-fn grow(buffer: &mut Vec<f32>, len: usize) {
+/// Room for so many numbers.
+fn room(buffer: &mut Vec<f32>, len: usize) -> &mut [f32] {
     if buffer.len() < len {
         buffer.resize(len, 0.0);
     }
+    &mut buffer[..len]
 }
 
 /// The same as something to write to.

@@ -19,7 +19,7 @@ use super::super::workers;
 use super::fused::{self, Data};
 use crate::graph::Kept;
 use crate::plan::Product;
-use crate::plan::product::Then;
+use crate::plan::product::Factor;
 use kernel::{MAX_ROWS, MAX_WIDTH};
 use matrix::Mat;
 use packed::Packed;
@@ -32,31 +32,29 @@ use std::ops::Range;
 /// Multiplications from which on other threads help: some hundred microseconds of work, which is
 /// what waking a thread may cost on a busy machine.
 const WORTH_HELP: usize = 1 << 22;
-/// Rows from which on threads share the rows of a product rather than its columns.
+/// Rows from which on threads share the rows of a product rather than its columns, and from which on
+/// packing costs little beside the product.
 const MANY_ROWS: usize = 64;
 
 /// What a product reads.
 pub(super) struct Operands<'a> {
     pub(super) a: &'a [f32],
-    pub(super) b: &'a [f32],
-    pub(super) second: Option<&'a [f32]>,
-    /// The operands of the program; the product's own place holds anything.
-    pub(super) then: &'a [Data<'a>],
+    pub(super) rights: [Option<&'a [f32]>; 2],
+    /// What is kept with the right sides that are tensors that outlive the fragment.
+    pub(super) kept: [Option<&'a Kept>; 2],
+    /// The operands of all programs; the place of a product holds anything.
+    pub(super) programs: &'a [Data<'a>],
     pub(super) scalars: &'a [f32],
-    /// What is kept with the right side, if that is a tensor that outlives the fragment.
-    pub(super) kept: Option<&'a Kept>,
 }
 
-/// The operands of the program, with something in the product's own place.
-pub(super) fn with_own_place<'a>(
+/// The operands of the programs, with something in the places of the products.
+pub(super) fn program_operands<'a>(
     step: &Product,
     mut others: impl Iterator<Item = Data<'a>>,
 ) -> SmallVec<[Data<'a>; 4]> {
-    let Some(then) = &step.then else {
-        return SmallVec::new();
-    };
-    let inputs = then.program.inputs.iter();
-    let operand = inputs.map(|input| match input.value == then.raw {
+    let programs = step.programs();
+    let inputs = programs.flat_map(|then| then.program.inputs.iter().map(|i| i.value == then.raw));
+    let operand = inputs.map(|own| match own {
         true => Some(Data::Part(&[])),
         false => others.next(),
     });
@@ -66,11 +64,18 @@ pub(super) fn with_own_place<'a>(
 /// Runs a product, in parts if that is worth it. Writes every element of `out`.
 pub(super) fn run<'a>(step: &'a Product, operands: &'a Operands<'a>, out: &mut [MaybeUninit<f32>]) {
     assert_eq!(out.len(), step.count() * step.m * step.columns());
-    let packed = packed(step, operands);
+    let rows = step.count() * step.m;
+    let second = step
+        .second
+        .as_ref()
+        .map(|second| (&second.b, second.columns));
     let job = Job {
         step,
         operands,
-        packed,
+        packed: [
+            packed(&step.b, [rows, step.k, step.n], operands, 0),
+            second.and_then(|(b, columns)| packed(b, [rows, step.n, columns], operands, 1)),
+        ],
         batch: 0..step.count(),
         rows: 0..step.m,
         cols: 0..step.n,
@@ -79,19 +84,26 @@ pub(super) fn run<'a>(step: &'a Product, operands: &'a Operands<'a>, out: &mut [
     workers::share(job.divided().into_iter(), Job::run);
 }
 
-/// The right side as it was packed before, if the same tensor is multiplied by again and again: from
-/// its second product on.
-fn packed<'a>(step: &Product, operands: &Operands<'a>) -> Option<&'a Packed> {
-    let (b, size) = (&step.b, (step.k, step.n));
-    let few = step.k.saturating_mul(b.row) <= IN_PLACE && step.n.is_multiple_of(MAX_WIDTH);
+/// A right side as it was packed before, if the same tensor is multiplied by again and again: from
+/// its second product on, or from its first with many rows.
+fn packed<'a>(
+    b: &Factor,
+    [rows, k, n]: [usize; 3],
+    operands: &Operands<'a>,
+    which: usize,
+) -> Option<&'a Packed> {
+    let few = k.saturating_mul(b.row) <= IN_PLACE && n.is_multiple_of(MAX_WIDTH);
     let as_good_as_packed = b.col == 1 && few;
-    if !step.batch.is_empty() || as_good_as_packed {
+    let shared = b.batch.iter().all(|&step| step == 0);
+    let (Some(data), true) = (operands.rights[which], shared && !as_good_as_packed) else {
         return None;
-    }
-    let (k, n) = size;
-    let entry = operands.kept?.entry([b.offset, k, n, b.row, b.col])?;
-    let pack = || Packed::new(Mat::new(&operands.b[b.offset..], size, (b.row, b.col)));
-    entry.get_or_make(pack)
+    };
+    let entry = operands.kept[which]?.entry([b.offset, k, n, b.row, b.col])?;
+    // many rows would have it packed anyway
+    let at_once = rows >= MANY_ROWS;
+    entry.get_or_make(at_once, || {
+        Packed::new(Mat::new(&data[b.offset..], (k, n), (b.row, b.col)))
+    })
 }
 
 /// Memory that the parts of a product write to, each its own elements.
@@ -107,7 +119,7 @@ unsafe impl Send for Shared {}
 struct Job<'a> {
     step: &'a Product,
     operands: &'a Operands<'a>,
-    packed: Option<&'a Packed>,
+    packed: [Option<&'a Packed>; 2],
     batch: Range<usize>,
     rows: Range<usize>,
     cols: Range<usize>,
@@ -121,8 +133,8 @@ impl Job<'_> {
 
     /// Whether a program looks at whole rows, so that columns cannot be divided.
     fn by_rows(&self) -> bool {
-        let whole = |then: &Then| then.program.whole_rows;
-        self.step.second.is_some() || self.step.then.as_ref().is_some_and(whole)
+        let mut programs = self.step.programs();
+        self.step.second.is_some() || programs.any(|then| then.program.whole_rows)
     }
 
     /// Divided among the threads, if that is worth it.
@@ -138,7 +150,7 @@ impl Job<'_> {
                 .collect();
         }
         let parts = threads.div_ceil(count);
-        let packed = self.packed.is_some() && self.rows.len() >= MANY_ROWS * parts;
+        let packed = self.packed[0].is_some() && self.rows.len() >= MANY_ROWS * parts;
         let each = self
             .batch
             .clone()
