@@ -239,6 +239,46 @@ fn a_row_depends_neither_on_the_others_nor_on_how_often_it_was_computed() {
     }
 }
 
+/// Whatever is divided among threads: products by rows and by columns, batches, attention,
+/// perceptrons, elements, rows.
+#[test]
+fn no_bit_depends_on_the_number_of_threads() {
+    let of = |dims: &[usize]| LazyTensor::from(random(dims, dims.len() as u64 + dims[0] as u64));
+    let attention = |q: &LazyTensor, k: &LazyTensor| {
+        let scores = q.matmul(&k.t().unwrap()).unwrap();
+        scores.softmax(D::Minus1).unwrap().matmul(k).unwrap()
+    };
+    let (wide, tall) = (of(&[3, 2000]), of(&[2000, 700]));
+    let (rows, weight) = (of(&[512, 300]), of(&[300, 80]));
+    let deep = rows.matmul(&weight).unwrap().gelu().unwrap();
+    let elements = of(&[1600, 1100]);
+    let results = |threads: usize| -> Vec<Vec<u32>> {
+        let builder = Executor::builder(&Device::Cpu).threads(threads);
+        let executor = builder.build().unwrap();
+        // new nodes for each executor, over the same tensors
+        let graphs = [
+            wide.matmul(&tall).unwrap(),
+            rows.matmul(&weight).unwrap().sqr().unwrap(),
+            deep.matmul(&weight.t().unwrap()).unwrap(),
+            attention(&of(&[7, 90, 64]), &of(&[7, 130, 64])),
+            attention(&of(&[1, 400, 64]), &of(&[1, 300, 64])),
+            attention(&of(&[1, 2, 4096]), &of(&[1, 900, 4096])),
+            elements.tanh().unwrap().exp().unwrap().gelu_erf().unwrap(),
+            elements.softmax(D::Minus1).unwrap().sum_keepdim(1).unwrap(),
+        ];
+        graphs
+            .iter()
+            .map(|y| bits(&run(&executor, &(y + 0.0).unwrap())))
+            .collect()
+    };
+    let one = results(1);
+    for threads in [2, 3, 8] {
+        for (graph, (got, one)) in results(threads).iter().zip(&one).enumerate() {
+            assert!(got == one, "graph {graph} with {threads} threads");
+        }
+    }
+}
+
 /// Attention over heads, and one long head whose rows threads share.
 #[test]
 fn large_attention_agrees_with_eager() {

@@ -1,7 +1,7 @@
 //! Runs the programs of fused steps, tile by tile.
 
-use super::super::workers;
 use super::kernel::{self, Target};
+use crate::device::workers::Workers;
 use crate::plan::program::{Arg, Fused, Instr, Operand, What};
 use pulp::{Arch, Simd, WithSimd};
 use std::cell::RefCell;
@@ -49,6 +49,7 @@ pub(super) fn run<'a, T: Send>(
     scalars: &'a [f32],
     out: &'a mut [MaybeUninit<T>],
     wrap: fn(&'a mut [MaybeUninit<T>]) -> Out<'a>,
+    workers: &Workers,
 ) {
     let total = step.rows * step.cols;
     // what the caller relies on when it calls the result initialised
@@ -57,7 +58,7 @@ pub(super) fn run<'a, T: Send>(
         return;
     }
     let threads = match total * step.instrs.len() >= WORTH_HELP {
-        true => workers::threads(),
+        true => workers.threads(),
         false => 1,
     };
     let unit = if step.whole_rows { step.cols } else { 1 };
@@ -71,7 +72,7 @@ pub(super) fn run<'a, T: Send>(
         len: each.min(total - i * each),
         out: wrap(out),
     });
-    workers::share(parts, Part::run);
+    workers.share(parts, Part::run);
 }
 
 /// Runs a step on the elements from `first` on, as many as `out` has room for.

@@ -9,7 +9,8 @@ mod math_tests;
 mod pool;
 mod product;
 
-use super::{CommandStream, workers};
+use super::CommandStream;
+use super::workers::Workers;
 use crate::error::Cause;
 use crate::graph::{Kept, Op};
 use crate::plan::{Fused, Product};
@@ -22,13 +23,15 @@ use std::mem::MaybeUninit;
 
 pub(crate) struct CpuStream {
     pool: Pool,
+    workers: Workers,
 }
 
 impl CpuStream {
-    /// A stream that keeps so many bytes of buffers for later.
-    pub(super) fn new(pool_bytes: u64) -> Self {
+    /// A stream that keeps so many bytes of buffers for later, and uses these threads.
+    pub(super) fn new(pool_bytes: u64, workers: Workers) -> Self {
         Self {
             pool: Pool::new(pool_bytes),
+            workers,
         }
     }
 }
@@ -44,7 +47,7 @@ impl CommandStream for CpuStream {
         true
     }
     fn run(&mut self, op: &Op, inputs: &[&Tensor]) -> Result<Tensor, Cause> {
-        workers::eval(op, inputs)
+        self.workers.eval(op, inputs)
     }
     fn read(&mut self, tensors: &[Tensor]) -> Result<Vec<Tensor>, Cause> {
         Ok(tensors.to_vec())
@@ -65,6 +68,7 @@ impl CommandStream for CpuStream {
         let guards: SmallVec<[_; 4]> = tensors.iter().map(Tensor::storage_and_layout).collect();
         let data: SmallVec<[Data<'_>; 4]> = guards.iter().map(|(s, l)| data(s, l)).collect();
         let (dims, count) = (&step.dims[..], step.dims.iter().product());
+        let workers = &self.workers;
         if step.dtype == DType::U8 {
             let mut buffer = Vec::new();
             let refused = |_| Cause::OutOfMemory {
@@ -72,12 +76,12 @@ impl CommandStream for CpuStream {
                 left: 0,
             };
             buffer.try_reserve_exact(count).map_err(refused)?;
-            let write = |out: &mut [_]| fused::run(step, &data, scalars, out, Out::U8);
+            let write = |out: &mut [_]| fused::run(step, &data, scalars, out, Out::U8, workers);
             // SAFETY: the step writes every element.
             unsafe { filled(buffer, count, dims, write) }
         } else {
             let buffer = self.pool.take(count)?;
-            let write = |out: &mut [_]| fused::run(step, &data, scalars, out, Out::F32);
+            let write = |out: &mut [_]| fused::run(step, &data, scalars, out, Out::F32, workers);
             // SAFETY: the step writes every element.
             unsafe { filled(buffer, count, dims, write) }
         }
@@ -111,11 +115,11 @@ impl CommandStream for CpuStream {
             scalars,
         };
         let count = step.dims.iter().product();
-        let buffer = self.pool.take(count)?;
+        let (buffer, workers) = (self.pool.take(count)?, &self.workers);
         // SAFETY: the product writes every element.
         unsafe {
             filled(buffer, count, &step.dims, |out| {
-                product::run(step, &operands, out)
+                product::run(step, &operands, out, workers)
             })
         }
     }

@@ -15,8 +15,8 @@ mod pack;
 mod packed;
 mod right;
 
-use super::super::workers;
 use super::fused::{self, Data};
+use crate::device::workers::Workers;
 use crate::graph::Kept;
 use crate::plan::Product;
 use crate::plan::product::Factor;
@@ -62,7 +62,12 @@ pub(super) fn program_operands<'a>(
 }
 
 /// Runs a product, in parts if that is worth it. Writes every element of `out`.
-pub(super) fn run<'a>(step: &'a Product, operands: &'a Operands<'a>, out: &mut [MaybeUninit<f32>]) {
+pub(super) fn run<'a>(
+    step: &'a Product,
+    operands: &'a Operands<'a>,
+    out: &mut [MaybeUninit<f32>],
+    workers: &Workers,
+) {
     assert_eq!(out.len(), step.count() * step.m * step.columns());
     let rows = step.count() * step.m;
     let second = step
@@ -81,7 +86,7 @@ pub(super) fn run<'a>(step: &'a Product, operands: &'a Operands<'a>, out: &mut [
         cols: 0..step.n,
         out: Shared(out.as_mut_ptr().cast()),
     };
-    workers::share(job.divided().into_iter(), Job::run);
+    workers.share(job.divided(workers).into_iter(), Job::run);
 }
 
 /// A right side as it was packed before, if the same tensor is multiplied by again and again: from
@@ -138,9 +143,13 @@ impl Job<'_> {
     }
 
     /// Divided among the threads, if that is worth it.
-    fn divided(self) -> SmallVec<[Self; 4]> {
-        let (count, threads) = (self.batch.len(), workers::threads());
-        if threads == 1 || self.step.work() < WORTH_HELP {
+    fn divided(self, workers: &Workers) -> SmallVec<[Self; 4]> {
+        let count = self.batch.len();
+        let threads = match self.step.work() < WORTH_HELP {
+            true => 1,
+            false => workers.threads(),
+        };
+        if threads == 1 {
             return SmallVec::from_iter([self]);
         }
         if count >= threads {
