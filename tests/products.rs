@@ -306,6 +306,61 @@ fn large_attention_agrees_with_eager() {
     }
 }
 
+/// Heads that share keys, with every kind of mask, against the same with repeated keys.
+#[test]
+fn sdpa_agrees_with_eager() {
+    let executor = executor();
+    let (b, t, s, d, e) = (2, 5, 9, 16, 12);
+    for (h, g) in [(4, 4), (6, 2), (3, 1)] {
+        let (q, k) = (random(&[b, h, t, d], 1), random(&[b, g, s, d], 2));
+        let v = random(&[b, g, s, e], 3);
+        let repeat = |x: &Tensor| {
+            let x = x.unsqueeze(2).unwrap();
+            let dims = [b, g, h / g, s, x.dims()[4]];
+            let x = x.broadcast_as(&dims).unwrap().contiguous().unwrap();
+            x.reshape((b, h, s, dims[4])).unwrap()
+        };
+        let (rk, rv) = (repeat(&k), repeat(&v));
+        let masks = [
+            vec![b, h, t, s],
+            vec![b, 1, 1, s],
+            vec![1, h, t, 1],
+            vec![t, s],
+            vec![s],
+        ];
+        let masks = masks.iter().map(|dims| Some(random(dims, 4))).chain([None]);
+        for mask in masks {
+            let lazy = mask.as_ref().map(LazyTensor::from);
+            let [lq, lk, lv] = [&q, &k, &v].map(LazyTensor::from);
+            let y = lq.sdpa(&lk, &lv, lazy.as_ref(), 0.25).unwrap();
+            let plan = executor.explain(&y).unwrap();
+            assert_eq!(plan.engine_steps(), 1, "{plan}");
+            let scores = (q.matmul(&rk.t().unwrap()).unwrap() * 0.25).unwrap();
+            let scores = match &mask {
+                Some(mask) => scores.broadcast_add(mask).unwrap(),
+                None => scores,
+            };
+            let weights = candle_nn::ops::softmax(&scores, D::Minus1).unwrap();
+            assert_close(&run(&executor, &y), &weights.matmul(&rv).unwrap(), 1e-5);
+        }
+    }
+}
+
+#[test]
+fn sdpa_refuses_what_does_not_agree() {
+    let of = |dims: &[usize]| LazyTensor::from(random(dims, 1));
+    let (q, k) = (of(&[1, 4, 3, 8]), of(&[1, 2, 5, 8]));
+    let fails = |k: &LazyTensor, v: &LazyTensor, mask: Option<&LazyTensor>| {
+        q.sdpa(k, v, mask, 1.0).unwrap_err().to_string()
+    };
+    assert!(fails(&of(&[1, 3, 5, 8]), &of(&[1, 3, 5, 8]), None).contains("shapes"));
+    assert!(fails(&k, &of(&[1, 2, 6, 8]), None).contains("shapes"));
+    assert!(fails(&of(&[2, 5, 8]), &k, None).contains("shapes"));
+    assert!(fails(&k, &k, Some(&of(&[2, 5]))).contains("sdpa"));
+    let bytes = k.to_dtype(DType::U8).unwrap();
+    assert!(fails(&bytes, &bytes, None).contains("u8"));
+}
+
 /// A perceptron with many rows is one step, whose inner rows are never stored.
 #[test]
 fn a_perceptron_of_many_rows_agrees_with_eager() {

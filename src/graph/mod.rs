@@ -7,6 +7,7 @@ mod node;
 mod op;
 
 // The methods of `LazyTensor`.
+mod attention;
 mod binary;
 mod conv;
 mod create;
