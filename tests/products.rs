@@ -399,3 +399,39 @@ fn without_fusion_products_are_eager_candle() {
     let y = LazyTensor::from(&x).matmul(&LazyTensor::from(&w)).unwrap();
     assert_eq!(bits(&run(&executor, &y)), bits(&x.matmul(&w).unwrap()));
 }
+
+/// Rotations round as Candle's do, so their bits are the same; with what stands around them.
+#[test]
+fn rope_is_part_of_a_fused_step_and_changes_no_bit() {
+    let (b, t, h, d) = (2, 5, 3, 8);
+    let x = random(&[b, t, h, d], 1);
+    let executor = executor();
+    for dims in [vec![7, d / 2], vec![5, d / 2], vec![b, 6, d / 2]] {
+        let (cos, sin) = (random(&dims, 2), random(&dims, 3));
+        // Candle steps through the batches of angles by the length of `x`
+        let of = |angles: &Tensor| {
+            angles
+                .narrow(D::Minus2, 0, t)
+                .unwrap()
+                .contiguous()
+                .unwrap()
+        };
+        let [lx, lcos, lsin] = [&x, &cos, &sin].map(LazyTensor::from);
+        let turned = lx.transpose(1, 2).unwrap();
+        let eager = x.transpose(1, 2).unwrap().contiguous().unwrap();
+        let half = turned.rope(&lcos, &lsin).unwrap();
+        let eager_half = candle_nn::rotary_emb::rope(&eager, &of(&cos), &of(&sin)).unwrap();
+        let pairs = turned.rope_i(&lcos, &lsin).unwrap();
+        let eager_pairs = candle_nn::rotary_emb::rope_i(&eager, &of(&cos), &of(&sin)).unwrap();
+        for (lazy, eager) in [(half, eager_half), (pairs, eager_pairs)] {
+            let y = (lazy * 0.5).unwrap();
+            let plan = executor.explain(&y).unwrap();
+            assert_eq!((plan.steps(), plan.engine_steps()), (1, 1), "{plan}");
+            assert_eq!(
+                bits(&run(&executor, &y)),
+                bits(&(eager * 0.5).unwrap()),
+                "{dims:?}"
+            );
+        }
+    }
+}

@@ -145,7 +145,7 @@ impl<'a> Fuse<'a> {
             Op::Softmax(dim) | Op::LogSoftmax(dim) if dim + 1 == rank && row(*dim) && elements => {
                 Some(Role::Row(*dim))
             }
-            Op::SoftmaxLastDim | Op::RmsNorm { .. } | Op::LayerNorm { .. }
+            Op::SoftmaxLastDim | Op::RmsNorm { .. } | Op::LayerNorm { .. } | Op::Rope { .. }
                 if rank > 0 && row(rank - 1) && elements =>
             {
                 Some(Role::Row(rank - 1))

@@ -297,6 +297,9 @@ impl Reads<'_> {
             What::LogSoftmax(a) => kernel::log_softmax::<S>(to, arg(a), cols),
             What::Scale(a, eps) => kernel::scale(to, arg(a), cols, eps),
             What::Center(a, eps) => kernel::center(to, arg(a), cols, eps),
+            What::Rope { interleaved, args } => {
+                kernel::rope(interleaved, to, args.map(arg), cols);
+            }
             What::Reduce(op, a) => kernel::reduce(op, to, whole(a), cols),
             What::Spread(a) => {
                 let rows = self.arg(registers, a, tile.first_row, tile.rows);
