@@ -280,7 +280,7 @@ fn payload(
     let mut inputs = SmallVec::new();
     let sources = fragment.sources.into_iter().map(|source| {
         let from = match source.source {
-            Source::Leaf(tensor) => Source::Leaf(tensor),
+            Source::Leaf(tensor, kept) => Source::Leaf(tensor, kept),
             Source::Submitted(held) => {
                 inputs.push(held);
                 Source::Submitted(inputs.len() - 1)

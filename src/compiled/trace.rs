@@ -151,7 +151,7 @@ fn captured_as(source: &SourceValue<Submitted>) -> SourceValue<NodeId> {
         dims: source.dims.clone(),
         dtype: source.dtype,
         source: match &source.source {
-            Source::Leaf(tensor) => Source::Leaf(tensor.clone()),
+            Source::Leaf(tensor, kept) => Source::Leaf(tensor.clone(), kept.clone()),
             Source::Submitted(held) => Source::Submitted(held.slot().id()),
         },
     }
@@ -166,7 +166,7 @@ fn captured_by(
         dims: source.dims.clone(),
         dtype: source.dtype,
         source: match &source.source {
-            Source::Leaf(tensor) => Source::Leaf(tensor.clone()),
+            Source::Leaf(tensor, kept) => Source::Leaf(tensor.clone(), kept.clone()),
             Source::Submitted(id) => Source::Submitted(NodeStore::acquire(home.core.store(), *id)?),
         },
     })

@@ -8,14 +8,15 @@ pub(crate) mod eval;
 mod metal;
 pub(crate) mod runner;
 pub(crate) mod simulated;
-mod workers;
+pub(crate) mod workers;
 
 pub use simulated::{Fault, Script};
 
 use crate::error::{BuildError, Cause};
-use crate::graph::Op;
+use crate::graph::{Kept, Op};
 use crate::plan::{Fused, Product};
 use candle_core::{Device, Tensor};
+use workers::Workers;
 
 /// A device's ordered queue of commands, used by one thread at a time.
 ///
@@ -39,8 +40,15 @@ pub(crate) trait CommandStream: Send {
         unreachable!("{:?} on a device that does not fuse", step.ops)
     }
 
-    /// Runs a matrix product. Only plans for the CPU have such.
-    fn product(&mut self, step: &Product, _: &Tensor, _: &Tensor) -> Result<Tensor, Cause> {
+    /// Runs a matrix product and what follows it; `kept` belongs to its right sides. Only plans for
+    /// the CPU have such.
+    fn product(
+        &mut self,
+        step: &Product,
+        _: &[&Tensor],
+        _: &[f32],
+        _: [Option<&Kept>; 2],
+    ) -> Result<Tensor, Cause> {
         unreachable!("{} on a device that does not fuse", step.op)
     }
 
@@ -69,13 +77,14 @@ pub(crate) trait CommandStream: Send {
 
 /// The command stream of a device.
 ///
-/// On the CPU it keeps so many bytes of buffers for later.
+/// On the CPU it keeps so many bytes of buffers for later, and uses these threads.
 pub(crate) fn stream(
     device: &Device,
     pool_bytes: u64,
+    workers: Workers,
 ) -> Result<Box<dyn CommandStream>, BuildError> {
     match device {
-        Device::Cpu => Ok(Box::new(cpu::CpuStream::new(pool_bytes))),
+        Device::Cpu => Ok(Box::new(cpu::CpuStream::new(pool_bytes, workers))),
         #[cfg(feature = "cuda")]
         Device::Cuda(_) => Ok(Box::new(cuda::CudaStream::new(device)?)),
         #[cfg(feature = "metal")]

@@ -5,7 +5,7 @@ use crate::actor::engine::{Engine, Results};
 use crate::error::{Cause, Error, Failure};
 use crate::graph::fragment::Source;
 use crate::graph::fragment::ValueId;
-use crate::graph::{Node, Op};
+use crate::graph::{Kept, Node, Op};
 use crate::plan::{Fused, OpStep, Plan, PlannedOp, Product, Scalars, Step};
 use crate::store::Kind;
 use crate::store::node_store::Held;
@@ -32,6 +32,17 @@ pub(crate) struct Work {
     pub(crate) scalars: Scalars,
     /// In the order of the plan's outputs.
     pub(crate) outputs: SmallVec<[Output; 1]>,
+}
+
+impl Work {
+    /// What is kept with a value that is a tensor of its own.
+    fn kept(&self, value: ValueId) -> Option<&Kept> {
+        let source = self.sources.binary_search_by_key(&value, |s| s.0);
+        match &self.sources[source.ok()?].1 {
+            Source::Leaf(_, kept) => kept.as_deref(),
+            Source::Submitted(_) => None,
+        }
+    }
 }
 
 /// What must be known of a node whose result is computed.
@@ -327,15 +338,20 @@ impl Runner {
         self.attempt(name, &inputs, run).map(Value::Own)
     }
 
-    /// Runs a matrix product.
+    /// Runs a matrix product and what follows it.
     fn product(
         &mut self,
         step: &Product,
+        work: &Work,
         values: &[Option<Result<Value, Error>>],
     ) -> Result<Value, Error> {
-        let owned = self.operands([step.a.value, step.b.value].into_iter(), values)?;
+        let owned = self.operands(step.inputs().into_iter(), values)?;
         let inputs: SmallVec<[&Tensor; 4]> = owned.iter().collect();
-        let run = |stream: &mut dyn CommandStream| stream.product(step, inputs[0], inputs[1]);
+        let second = step.second.as_ref();
+        let kept = [Some(&step.b), second.map(|second| &second.b)]
+            .map(|factor| factor.and_then(|factor| work.kept(factor.value)));
+        let run =
+            |stream: &mut dyn CommandStream| stream.product(step, &inputs, &work.scalars, kept);
         self.attempt(step.op, &inputs, run).map(Value::Own)
     }
 
@@ -345,7 +361,7 @@ impl Runner {
         values.resize_with(plan.values, || None);
         for (value, source) in &work.sources {
             values[*value as usize] = Some(match source {
-                Source::Leaf(tensor) => Ok(Value::Here(tensor.clone())),
+                Source::Leaf(tensor, _) => Ok(Value::Here(tensor.clone())),
                 Source::Submitted(index) => read(&inputs[*index]),
             });
         }
@@ -354,7 +370,7 @@ impl Runner {
             let result = match step {
                 Step::Op(step) => self.op(step, work, &mut values),
                 Step::Fused(step) => self.fused(step, work, &values),
-                Step::Product(step) => self.product(step, &values),
+                Step::Product(step) => self.product(step, work, &values),
             };
             while let Some((_, done)) = last_uses.next_if(|(after, _)| *after == place) {
                 if let Some(Ok(Value::Own(tensor))) = values[*done as usize].take() {

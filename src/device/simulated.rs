@@ -1,7 +1,8 @@
 //! A device that answers like the CPU and fails by a script: for tests of what happens when a
 //! device is slow, out of memory, reports an error late or is lost.
 
-use super::{CommandStream, workers};
+use super::CommandStream;
+use super::workers::Workers;
 use crate::error::Cause;
 use crate::graph::Op;
 use candle_core::{Device, Tensor};
@@ -190,11 +191,12 @@ impl fmt::Debug for Script {
 /// its results count only after a fence.
 pub(crate) struct Simulated {
     script: Script,
+    workers: Workers,
 }
 
 impl Simulated {
-    pub(crate) fn new(script: Script) -> Self {
-        Self { script }
+    pub(crate) fn new(script: Script, workers: Workers) -> Self {
+        Self { script, workers }
     }
 
     fn alive(&self) -> Result<(), Cause> {
@@ -220,7 +222,7 @@ impl CommandStream for Simulated {
         let (latency, fault) = self.script.step();
         std::thread::sleep(latency);
         self.script.happen(fault)?;
-        workers::eval(op, inputs)
+        self.workers.eval(op, inputs)
     }
     fn read(&mut self, tensors: &[Tensor]) -> Result<Vec<Tensor>, Cause> {
         self.fence()?;

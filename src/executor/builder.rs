@@ -6,6 +6,7 @@ use crate::actor::core::{Core, Limits};
 use crate::device::runner::{Meter, Runner};
 use crate::device::simulated::{Script, Simulated};
 use crate::device::stream;
+use crate::device::workers::Workers;
 use crate::error::{BuildError, Result};
 use crate::plan::{Passes, Planner};
 use crate::request::ExecutorHome;
@@ -27,6 +28,7 @@ pub struct Builder {
     passes: Passes,
     plans: usize,
     pool_bytes: u64,
+    threads: Option<usize>,
 }
 
 impl Builder {
@@ -41,6 +43,7 @@ impl Builder {
             passes: Passes::ALL,
             plans: 1024,
             pool_bytes: 256 << 20,
+            threads: None,
         }
     }
 
@@ -104,6 +107,14 @@ impl Builder {
         self
     }
 
+    /// How many threads work on one large step, on the CPU; at least one. By default as many as the
+    /// process may use (cores, affinity, a quota of its control group), from a pool that executors
+    /// share; with a number, from a pool of this executor's own. No result depends on it.
+    pub fn threads(mut self, threads: usize) -> Self {
+        self.threads = Some(threads.max(1));
+        self
+    }
+
     /// Runs on a simulated device: the answers are the CPU's, latency and faults come from the
     /// script. For tests of what the application does when a device misbehaves.
     pub fn simulated(mut self, script: &Script) -> Self {
@@ -132,9 +143,10 @@ impl Builder {
             let (asked, max) = (self.queue_bytes, MAX_BYTES);
             return Err(BuildError::CapacityBytes { asked, max }.into());
         }
+        let workers = Workers::new(self.threads);
         let stream = match &self.script {
-            Some(script) => Box::new(Simulated::new(script.clone())) as _,
-            None => stream(&self.device, self.pool_bytes)?,
+            Some(script) => Box::new(Simulated::new(script.clone(), workers)) as _,
+            None => stream(&self.device, self.pool_bytes, workers)?,
         };
         // ORDERING: Relaxed; a count.
         let id = NEXT.fetch_add(1, Ordering::Relaxed);

@@ -1,6 +1,7 @@
 //! Cutting out what `submit` sends: the nodes below the requested outputs, down to leaves and
 //! to nodes that were submitted themselves.
 
+use super::kept::Kept;
 use super::node::{Dims, Expr, LazyTensor, Node, NodeId, copy};
 use super::op::Op;
 use crate::error::{Error, Result};
@@ -8,6 +9,7 @@ use candle_core::{DType, Shape, Tensor};
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 use std::cell::{Cell, RefCell};
+use std::sync::Arc;
 
 /// Numbers the values of a fragment, in the order in which they can be computed.
 pub(crate) type ValueId = u32;
@@ -40,8 +42,8 @@ pub(crate) struct SourceValue<S> {
 
 /// Where such a value comes from.
 pub(crate) enum Source<S> {
-    /// A tensor that exists.
-    Leaf(Tensor),
+    /// A tensor that exists, and what a device keeps with it.
+    Leaf(Tensor, Option<Arc<Kept>>),
     /// Another fragment computes it, or has.
     Submitted(S),
 }
@@ -166,7 +168,7 @@ impl<S> Fragment<S> {
         let source = self.sources.binary_search_by_key(&value, |s| s.value);
         match &self.sources[source.ok()?].source {
             Source::Submitted(slot) => Some(slot),
-            Source::Leaf(_) => None,
+            Source::Leaf(..) => None,
         }
     }
 }
@@ -218,7 +220,7 @@ impl<S, F: FnMut(&Node) -> Result<Option<S>>> Cut<S, F> {
     pub(crate) fn tensor(&mut self, tensor: Tensor) -> ValueId {
         let (dims, dtype) = (Dims::from_slice(tensor.dims()), tensor.dtype());
         let value = self.next_value();
-        self.source(value, dims, dtype, Source::Leaf(tensor))
+        self.source(value, dims, dtype, Source::Leaf(tensor, None))
     }
 
     /// From here on a placeholder stands for a value.
@@ -237,12 +239,13 @@ impl<S, F: FnMut(&Node) -> Result<Option<S>>> Cut<S, F> {
                 return Ok(Some(self.source_of(node, Source::Submitted(slot))));
             }
             let look = node.origin.read(|expr| match expr {
-                Expr::Leaf { tensor, host } => {
+                Expr::Leaf { tensor, host, kept } => {
                     if *host {
                         let bytes = tensor.elem_count() * tensor.dtype().size_in_bytes();
                         self.fragment.host_bytes += bytes as u64;
                     }
-                    Ok(Some(self.source_of(node, Source::Leaf(tensor.clone()))))
+                    let leaf = Source::Leaf(tensor.clone(), kept.clone());
+                    Ok(Some(self.source_of(node, leaf)))
                 }
                 Expr::Op { op, inputs } => {
                     open.push(Open {

@@ -2,10 +2,12 @@
 
 pub(crate) mod encode;
 pub(crate) mod fragment;
+mod kept;
 mod node;
 mod op;
 
 // The methods of `LazyTensor`.
+mod attention;
 mod binary;
 mod conv;
 mod create;
@@ -23,6 +25,7 @@ mod unary;
 
 pub use binary::TensorOrScalar;
 pub use index::{Indexer, IntoIndexers};
+pub(crate) use kept::Kept;
 pub use node::LazyTensor;
 pub(crate) use node::{Dims, Home, Node, NodeId, next_id};
 pub(crate) use op::{BinaryOp, CompareOp, Conv, Op, ReduceOp, UnaryOp};

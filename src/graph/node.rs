@@ -1,5 +1,6 @@
 //! A node of the graph, and the handle on it that users hold.
 
+use super::kept::Kept;
 use super::op::Op;
 use crate::origin::Origin;
 use candle_core::{DType, Device, DeviceLocation, Shape, Tensor};
@@ -65,8 +66,13 @@ pub(crate) struct Node {
 /// How a node's value comes about.
 pub(crate) enum Expr {
     /// It exists. `host` says that it was made from host data for this graph, and so counts
-    /// against the queue's bound in bytes; a tensor that was handed in does not.
-    Leaf { tensor: Tensor, host: bool },
+    /// against the queue's bound in bytes; a tensor that was handed in does not. `kept` is what a
+    /// device made of it.
+    Leaf {
+        tensor: Tensor,
+        host: bool,
+        kept: Option<Arc<Kept>>,
+    },
     /// By an operation on other nodes.
     Op { op: Op, inputs: Inputs },
     /// It stands for whatever a compiled function will be given in its place.
@@ -115,7 +121,13 @@ impl LazyTensor {
     pub(crate) fn from_leaf(tensor: Tensor, host: bool) -> Self {
         let dims = Dims::from_slice(tensor.dims());
         let (dtype, location) = (tensor.dtype(), tensor.device().location());
-        Self::from_expr(Expr::Leaf { tensor, host }, dims, dtype, location)
+        let matrix = dims.len() >= 2 && dtype == DType::F32 && tensor.device().is_cpu();
+        let expr = Expr::Leaf {
+            tensor,
+            host,
+            kept: (matrix && !host).then(Arc::default),
+        };
+        Self::from_expr(expr, dims, dtype, location)
     }
 
     /// What a compiled function is traced with.

@@ -2,6 +2,7 @@
 
 use super::draft::DraftNode;
 use super::fuse::Fuse;
+use super::layout::Layout;
 use super::program::{Arg, Instr, Operand, What};
 use crate::graph::fragment::ValueId;
 use crate::graph::{BinaryOp, Op};
@@ -72,7 +73,36 @@ impl<'a, 'b> Emit<'a, 'b> {
     /// Reads a value that is not made here.
     fn outside(&mut self, value: ValueId, dims: &[usize], per_row: bool) -> Arg {
         let (base, layout) = self.fuse.resolve(value);
-        let access = layout.broadcast(dims).collapsed();
+        self.operand(base, layout.broadcast(dims), per_row)
+    }
+
+    /// Cosines or sines `[.., at least length, size / 2]`, for each element of
+    /// `[batch, heads, length, size]`: those of a pair are the same.
+    fn angles(&mut self, value: ValueId, interleaved: bool) -> Arg {
+        let (base, layout) = self.fuse.resolve(value);
+        let (last, length) = (layout.dims.len() - 1, self.dims[2]);
+        let half = layout.dims[last];
+        let (from, each) = (layout.strides[last - 1], layout.strides[last]);
+        // one batch has no stride
+        let batch = if last == 2 { layout.strides[0] } else { 0 };
+        let (pair, steps) = match interleaved {
+            true => ([half, 2], [each, 0]),
+            false => ([2, half], [0, each]),
+        };
+        let [pair_outer, pair_inner] = pair;
+        let layout = Layout {
+            dims: [self.dims[0], self.dims[1], length, pair_outer, pair_inner]
+                .into_iter()
+                .collect(),
+            strides: [batch, 0, from, steps[0], steps[1]].into_iter().collect(),
+            offset: layout.offset,
+        };
+        self.operand(base, layout, false)
+    }
+
+    /// Reads a value that exists.
+    fn operand(&mut self, base: ValueId, layout: Layout, per_row: bool) -> Arg {
+        let access = layout.collapsed();
         let dtype = self.fuse.info(base).dtype;
         let number = self.inputs.len() as u16;
         let whole = access.is_run() && !access.strides.is_empty() && dtype == DType::F32;
@@ -111,6 +141,16 @@ impl<'a, 'b> Emit<'a, 'b> {
                 let scaled = self.push(times, false);
                 let plus = What::Binary(BinaryOp::Add, scaled, beta);
                 (self.push(plus, false), false)
+            }
+            Op::Rope { interleaved } => {
+                let interleaved = *interleaved;
+                let mut angles = |i| self.angles(node.inputs[i], interleaved);
+                let (cos, sin) = (angles(1), angles(2));
+                let args = |x| What::Rope {
+                    interleaved,
+                    args: [x, cos, sin],
+                };
+                (self.row(args, input(0)), false)
             }
             Op::Reduce { op, .. } => {
                 let arg = self.arg(input(0), all);

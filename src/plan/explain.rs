@@ -1,7 +1,7 @@
 //! Plans for people: as text, and as graphs in the DOT language.
 
 use super::draft::PlannedOp;
-use super::product::{Product, Right};
+use super::product::Product;
 use super::{Fused, OpStep, Plan, Step};
 use crate::graph::fragment::{Fragment, Source, ValueId};
 use crate::graph::{Dims, Op};
@@ -74,7 +74,7 @@ fn text<S>(fragment: &Fragment<S>, plan: &Plan, known: &Known) -> String {
     let mut out = String::new();
     for source in &fragment.sources {
         let from = match source.source {
-            Source::Leaf(_) => "tensor",
+            Source::Leaf(..) => "tensor",
             Source::Submitted(_) => "submitted",
         };
         let _ = writeln!(
@@ -142,12 +142,23 @@ fn fused_line(step: &Fused) -> String {
 
 fn product_line(step: &Product) -> String {
     let Product { op, m, k, n, .. } = step;
-    let lies = match step.right {
-        Right::Rows(_) => "rows",
-        Right::Columns(_) => "columns",
+    let batch = match step.count() {
+        1 => String::new(),
+        count => format!("{count} times "),
     };
     let (a, b) = (step.a.value, step.b.value);
-    format!("product {op}(%{a}, {lies} of %{b}) of {m} x {k} x {n}")
+    let mut line = format!("product {op}(%{a}, %{b}) of {batch}{m} x {k} x {n}");
+    if let Some(then) = &step.then {
+        let _ = write!(line, ", then {}", fused_line(&then.program));
+    }
+    if let Some(second) = &step.second {
+        let (b, columns) = (second.b.value, second.columns);
+        let _ = write!(line, ", times %{b} of {n} x {columns}");
+        if let Some(then) = &second.then {
+            let _ = write!(line, ", then {}", fused_line(&then.program));
+        }
+    }
+    line
 }
 
 fn graph<S>(fragment: &Fragment<S>, known: &Known) -> String {
@@ -171,12 +182,22 @@ fn steps<S>(fragment: &Fragment<S>, plan: &Plan, known: &Known) -> String {
         let (what, look) = match step {
             Step::Op(step) => (name(step).to_owned(), "box"),
             Step::Fused(step) => (step.ops.join("\n"), "box, style=rounded"),
-            Step::Product(step) => (step.op.to_owned(), "box, style=rounded"),
+            Step::Product(step) => (product_name(step), "box, style=rounded"),
         };
         let label = format!("{what}\n{}", shape(known, step.value()));
         dot.node(step.value(), &label, look, step.inputs().iter().copied());
     }
     dot.end()
+}
+
+fn product_name(step: &Product) -> String {
+    let mut all = vec![step.op];
+    all.extend(step.then.iter().flat_map(|then| &then.program.ops));
+    if let Some(second) = &step.second {
+        all.push(step.op);
+        all.extend(second.then.iter().flat_map(|then| &then.program.ops));
+    }
+    all.join("\n")
 }
 
 /// A graph in the DOT language, in the making.
@@ -242,7 +263,11 @@ fn operations(step: &Step, known: &Known) -> usize {
     let elements = |value: ValueId| known[&value].0.iter().product::<usize>();
     match step {
         Step::Fused(step) => step.rows * step.cols * step.ops.len(),
-        Step::Product(step) => 2 * step.m * step.k * step.n,
+        Step::Product(step) => {
+            let program = |program: &Fused| program.rows * program.cols * program.ops.len();
+            let programs = step.programs().map(|then| program(&then.program));
+            2 * step.work() + programs.sum::<usize>()
+        }
         Step::Op(step) => match step.op.own() {
             Some(Op::Matmul | Op::BroadcastMatmul) => {
                 let inner = known[&step.inputs[0]].0.last().copied().unwrap_or(1);

@@ -7,8 +7,7 @@
 
 use super::draft::{Draft, Info, Lies};
 use super::emit::Emit;
-use super::layout::Layout;
-use super::product::product;
+use super::layout::{Layout, is_view};
 use super::program::{Fused, share_registers};
 use super::{Step, op_step};
 use crate::graph::fragment::ValueId;
@@ -26,7 +25,7 @@ const LONGEST_ROW: usize = 1 << 15;
 
 /// What the engine makes of an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Role {
+pub(super) enum Role {
     /// Each element by itself.
     Element,
     /// Rows of the dimensions from this one on.
@@ -69,8 +68,8 @@ pub(super) fn steps(draft: &Draft) -> Vec<Step> {
             continue;
         }
         let step = match fuse.role(place) {
-            Some(role) => Step::Fused(Box::new(fuse.group(place, role))),
-            None => match product(draft, node, |value| fuse.resolve(value)) {
+            Some(role) => fuse.elements(place, role),
+            None => match fuse.product(place) {
                 Some(product) => Step::Product(Box::new(product)),
                 None => op_step(draft, node),
             },
@@ -85,11 +84,11 @@ pub(super) fn steps(draft: &Draft) -> Vec<Step> {
 }
 
 pub(super) struct Fuse<'a> {
-    draft: &'a Draft,
+    pub(super) draft: &'a Draft,
     /// Which node computes a value.
-    makers: Vec<Option<u32>>,
+    pub(super) makers: Vec<Option<u32>>,
     /// How many operands of nodes a value is; outputs are one more.
-    uses: Vec<u32>,
+    pub(super) uses: Vec<u32>,
     /// Values that must exist by themselves.
     needed: Vec<bool>,
 }
@@ -121,7 +120,7 @@ impl<'a> Fuse<'a> {
     }
 
     /// What the engine makes of a node; `None` if it goes to Candle.
-    fn role(&self, place: usize) -> Option<Role> {
+    pub(super) fn role(&self, place: usize) -> Option<Role> {
         let node = &self.draft.nodes[place];
         let op = node.op.own()?;
         let dtype = |i: usize| node.inputs.get(i).map(|&v| self.info(v).dtype);
@@ -146,7 +145,7 @@ impl<'a> Fuse<'a> {
             Op::Softmax(dim) | Op::LogSoftmax(dim) if dim + 1 == rank && row(*dim) && elements => {
                 Some(Role::Row(*dim))
             }
-            Op::SoftmaxLastDim | Op::RmsNorm { .. } | Op::LayerNorm { .. }
+            Op::SoftmaxLastDim | Op::RmsNorm { .. } | Op::LayerNorm { .. } | Op::Rope { .. }
                 if rank > 0 && row(rank - 1) && elements =>
             {
                 Some(Role::Row(rank - 1))
@@ -216,8 +215,8 @@ impl<'a> Fuse<'a> {
         }
     }
 
-    /// The step whose result is the node at `place`.
-    fn group(&self, place: usize, role: Role) -> Fused {
+    /// The program whose result is the node at `place`, and the nodes in it.
+    pub(super) fn group(&self, place: usize, role: Role) -> (Box<Fused>, BTreeSet<usize>) {
         let domain = self.domain(place, role);
         let members = self.members(place, &domain);
         let mut emit = Emit::new(self, domain.dims);
@@ -239,7 +238,7 @@ impl<'a> Fuse<'a> {
         let info = self.info(value);
         let count: usize = domain.dims.iter().product();
         let cols = if whole_rows { domain.cols() } else { count };
-        Fused {
+        let program = Box::new(Fused {
             value,
             dims: info.dims.clone(),
             dtype: info.dtype,
@@ -251,7 +250,8 @@ impl<'a> Fuse<'a> {
             registers,
             per_row,
             ops,
-        }
+        });
+        (program, members)
     }
 
     /// The nodes of a step, in order. Going from users to operands, a node's users have all been
@@ -357,18 +357,4 @@ impl<'a> Fuse<'a> {
         }
         layout
     }
-}
-
-/// Whether an operation only says where to look.
-fn is_view(op: &Op) -> bool {
-    matches!(
-        op,
-        Op::Transpose(..)
-            | Op::Permute(_)
-            | Op::Narrow { .. }
-            | Op::Squeeze(_)
-            | Op::Unsqueeze(_)
-            | Op::BroadcastAs(_)
-            | Op::Reshape(_)
-    )
 }

@@ -133,6 +133,20 @@ fn merged(dims: &[usize], strides: &[usize]) -> (Dims, Dims) {
     (sizes, steps)
 }
 
+/// Whether an operation only says where to look.
+pub(super) fn is_view(op: &Op) -> bool {
+    matches!(
+        op,
+        Op::Transpose(..)
+            | Op::Permute(_)
+            | Op::Narrow { .. }
+            | Op::Squeeze(_)
+            | Op::Unsqueeze(_)
+            | Op::BroadcastAs(_)
+            | Op::Reshape(_)
+    )
+}
+
 /// How to walk over the elements of a view in order. No dimension has size 1, and no two
 /// neighbours could be one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -146,6 +160,11 @@ impl Access {
     /// Whether the elements lie in order, without gaps.
     pub(crate) fn is_run(&self) -> bool {
         matches!(self.strides[..], [] | [1])
+    }
+
+    /// Whether it is all elements of a value of so many, in order.
+    pub(crate) fn is_all(&self, count: usize) -> bool {
+        self.is_run() && self.offset == 0 && self.dims.iter().product::<usize>() == count
     }
 
     /// Calls `run(from, stride, len)` for each run of elements with one stride, in order, of the

@@ -3,6 +3,7 @@
 mod cache;
 mod draft;
 mod emit;
+mod epilogue;
 mod explain;
 mod fuse;
 mod layout;
@@ -51,7 +52,7 @@ pub(crate) enum Step {
     Op(OpStep),
     /// Many at once, by the CPU engine.
     Fused(Box<Fused>),
-    /// A matrix product, by the CPU engine.
+    /// A matrix product and what follows it, by the CPU engine.
     Product(Box<Product>),
 }
 
@@ -244,7 +245,7 @@ impl Step {
         match self {
             Step::Op(step) => step.inputs.iter().copied().collect(),
             Step::Fused(step) => step.inputs.iter().map(|input| input.value).collect(),
-            Step::Product(step) => SmallVec::from_slice(&[step.a.value, step.b.value]),
+            Step::Product(step) => step.inputs(),
         }
     }
 }

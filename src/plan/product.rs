@@ -1,55 +1,146 @@
-//! Which matrix products the CPU engine takes: those with few rows.
+//! Matrix products that the CPU engine takes, and what is done to their elements before anybody
+//! else sees them.
 
 use super::draft::{Draft, DraftNode};
 use super::layout::Layout;
+use super::program::{Fused, Operand};
 use crate::graph::fragment::ValueId;
 use crate::graph::{Dims, Op};
 use candle_core::DType;
+use smallvec::SmallVec;
 
-/// More rows are left to Candle, whose product packs its operands.
-pub(crate) const FEW_ROWS: usize = 8;
-/// One row times a right side of fewer numbers is left to Candle too: there is nothing to win.
-const LARGE: usize = 1 << 22;
-/// So are runs that fill no more than a few vectors.
-const SHORT: usize = 64;
-
-/// `[m, k]` times `[k, n]`, of f32.
+/// `[m, k]` times `[k, n]` for each of a batch, of f32; then a program on the result; then the
+/// product of that and `[n, columns]`, and another program.
 #[derive(Debug)]
 pub(crate) struct Product {
+    /// The value of the last of these.
     pub(crate) value: ValueId,
     pub(crate) op: &'static str,
+    /// Of the last of these.
     pub(crate) dims: Dims,
-    pub(crate) a: Factor,
-    pub(crate) b: Factor,
+    /// The sizes of the batch, but for those of 1.
+    pub(crate) batch: Dims,
     pub(crate) m: usize,
     pub(crate) k: usize,
     pub(crate) n: usize,
-    /// From one row of the left side to the next; a row lies in order.
-    pub(crate) a_stride: usize,
-    pub(crate) right: Right,
+    pub(crate) a: Factor,
+    pub(crate) b: Factor,
+    pub(crate) then: Option<Then>,
+    pub(crate) second: Option<Second>,
 }
 
-/// A matrix that a product reads.
+/// A program whose operand is a product that nobody else needs.
+#[derive(Debug)]
+pub(crate) struct Then {
+    /// The product's own value, an operand of the program. It is never stored.
+    pub(crate) raw: ValueId,
+    pub(crate) program: Box<Fused>,
+}
+
+/// The right side of a product whose left side is made row by row.
+#[derive(Debug)]
+pub(crate) struct Second {
+    pub(crate) b: Factor,
+    pub(crate) columns: usize,
+    pub(crate) then: Option<Then>,
+}
+
+/// Where the matrices lie that a product reads.
 #[derive(Debug)]
 pub(crate) struct Factor {
     pub(crate) value: ValueId,
-    /// Where the matrix begins.
-    pub(crate) offset: usize,
     /// Whether it is read as it lies; else it is put in order first, should it not be.
     pub(crate) as_it_lies: bool,
+    pub(crate) offset: usize,
+    /// From one matrix of the batch to the next, for each of the batch's dimensions.
+    pub(crate) batch: Dims,
+    pub(crate) row: usize,
+    pub(crate) col: usize,
 }
 
-/// How the right side lies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Right {
-    /// Each row in order, and so far from one to the next.
-    Rows(usize),
-    /// Each column.
-    Columns(usize),
+impl Product {
+    /// The values that it reads.
+    pub(crate) fn inputs(&self) -> SmallVec<[ValueId; 4]> {
+        let factors = self.factors().map(|factor| factor.value);
+        factors.chain(self.operands().map(|o| o.value)).collect()
+    }
+
+    /// Whether these are read as they lie.
+    pub(crate) fn lie(&self) -> impl Iterator<Item = bool> {
+        let factors = self.factors().map(|factor| factor.as_it_lies);
+        factors.chain(self.operands().map(|o| o.as_it_lies))
+    }
+
+    fn factors(&self) -> impl Iterator<Item = &Factor> {
+        let second = self.second.iter().map(|second| &second.b);
+        [&self.a, &self.b].into_iter().chain(second)
+    }
+
+    /// The programs, in the order in which they run.
+    pub(crate) fn programs(&self) -> impl Iterator<Item = &Then> {
+        let second = self.second.iter().filter_map(|second| second.then.as_ref());
+        self.then.iter().chain(second)
+    }
+
+    /// What the programs read, but for the products.
+    fn operands(&self) -> impl Iterator<Item = &Operand> {
+        self.programs().flat_map(Then::operands)
+    }
+
+    /// The rows of the last right side.
+    pub(crate) fn inner(&self) -> usize {
+        self.second.as_ref().map_or(self.k, |_| self.n)
+    }
+
+    /// The columns of the result.
+    pub(crate) fn columns(&self) -> usize {
+        self.second.as_ref().map_or(self.n, |second| second.columns)
+    }
+
+    /// How many products it is.
+    pub(crate) fn count(&self) -> usize {
+        self.batch.iter().product()
+    }
+
+    /// The multiplications in it.
+    pub(crate) fn work(&self) -> usize {
+        let inner = self.k + self.second.as_ref().map_or(0, |second| second.columns);
+        [self.count(), self.m, self.n]
+            .iter()
+            .fold(inner, |work, &size| work.saturating_mul(size))
+    }
 }
 
-/// The product that a node is, if it is one with few rows and both sides lie well. `resolve`
-/// tells the value that a view looks at, and where.
+impl Then {
+    /// The operands other than the product.
+    fn operands(&self) -> impl Iterator<Item = &Operand> {
+        let raw = self.raw;
+        self.program
+            .inputs
+            .iter()
+            .filter(move |input| input.value != raw)
+    }
+
+    /// The program as what is done to such a product, if it can be: each of its elements, or
+    /// whole rows, in the same order.
+    pub(super) fn of(program: Box<Fused>, product: &Product) -> Result<Self, Box<Fused>> {
+        let (raw, n) = (product.value, product.columns());
+        let count = product.count() * product.m * n;
+        let mut reads = program.inputs.iter().filter(|input| input.value == raw);
+        let fits = program.dtype == DType::F32
+            && !program.per_row
+            && program.rows * program.cols == count
+            && (!program.whole_rows || program.cols == n)
+            && reads.all(|input| input.access.is_all(count));
+        match fits {
+            true => Ok(Self { raw, program }),
+            false => Err(program),
+        }
+    }
+}
+
+/// The product that a node is, if the engine takes it. `resolve` tells the value that a view looks
+/// at, and where.
 pub(super) fn product(
     draft: &Draft,
     node: &DraftNode,
@@ -59,51 +150,73 @@ pub(super) fn product(
     let (Op::Matmul | Op::BroadcastMatmul, &[a, b]) = (op, &node.inputs[..]) else {
         return None;
     };
-    if [a, b].iter().any(|&x| draft.info(x).dtype != DType::F32) {
-        return None;
-    }
-    let (left, right) = (&draft.info(a).dims, &draft.info(b).dims);
-    let (&k, &n) = (left.last()?, right.last()?);
-    let one_matrix = right[..right.len() - 2].iter().all(|&d| d == 1);
-    let m: usize = left[..left.len() - 1].iter().product();
+    let f32s = [a, b].iter().all(|&x| draft.info(x).dtype == DType::F32);
     let dims = &draft.info(node.value).dims;
-    let plain = one_matrix && dims.iter().product::<usize>() == m * n;
-    let fits = (2..=FEW_ROWS).contains(&m) || m == 1 && k.saturating_mul(n) >= LARGE;
-    if !plain || !fits || k == 0 || n == 0 {
+    let &[ref batch @ .., m, n] = &dims[..] else {
+        return None;
+    };
+    let k = *draft.info(a).dims.last()?;
+    // `mkl` and `accelerate` have products of their own, which Candle calls
+    let own = !cfg!(any(feature = "mkl", feature = "accelerate"));
+    if !own || !f32s || k == 0 || dims.contains(&0) {
         return None;
     }
-    let ((a, a_layout), (b, b_layout)) = (resolve(a), resolve(b));
-    let rows = a_layout.viewed(&Op::Reshape([m, k].into()))?;
-    let a_stride = rows.strides[0];
-    let in_order = k == 1 || rows.strides[1] == 1;
-    let (&row, &col) = match &b_layout.strides[..] {
-        [.., row, col] => (row, col),
-        _ => return None,
+    let factor = |value: ValueId, rows: usize, cols: usize| {
+        let (base, layout) = resolve(value);
+        let full: Dims = batch.iter().copied().chain([rows, cols]).collect();
+        let layout = match op {
+            Op::Matmul => layout.viewed(&Op::Reshape(full[..].into()))?,
+            _ => layout.broadcast(&full),
+        };
+        let (steps, matrix) = layout.strides.split_at(full.len() - 2);
+        let steps = steps.iter().zip(batch).filter(|&(_, &size)| size > 1);
+        Some(Factor {
+            value: base,
+            as_it_lies: draft.as_it_lies(base),
+            offset: layout.offset,
+            batch: steps.map(|(&step, _)| step).collect(),
+            row: matrix[0],
+            col: matrix[1],
+        })
     };
-    let right = match (row, col) {
-        (row, 1) => Right::Rows(row),
-        (1, col) => Right::Columns(col),
-        _ => return None,
-    };
-    let factor = |value: ValueId, layout: &Layout| Factor {
-        value,
-        offset: layout.offset,
-        as_it_lies: draft.as_it_lies(value),
-    };
-    let run = match right {
-        Right::Rows(_) => n,
-        Right::Columns(_) => k,
-    };
-    (in_order && run >= SHORT).then(|| Product {
+    let mut product = Product {
         value: node.value,
         op: op.name(),
         dims: dims.clone(),
-        a: factor(a, &a_layout),
-        b: factor(b, &b_layout),
+        a: factor(a, m, k)?,
+        b: factor(b, k, n)?,
+        batch: batch.iter().copied().filter(|&size| size > 1).collect(),
         m,
         k,
         n,
-        a_stride,
-        right,
-    })
+        then: None,
+        second: None,
+    };
+    product.join_rows();
+    Some(product)
+}
+
+impl Product {
+    /// One right side for the whole batch: all left sides as one, if they lie so that strides can
+    /// say it.
+    fn join_rows(&mut self) {
+        if self.batch.is_empty() || self.b.batch.iter().any(|&step| step != 0) {
+            return;
+        }
+        let rows = self.batch.iter().chain([&self.m]).copied();
+        let steps = self.a.batch.iter().chain([&self.a.row]).copied();
+        let layout = Layout {
+            dims: rows.chain([self.k]).collect(),
+            strides: steps.chain([self.a.col]).collect(),
+            offset: self.a.offset,
+        };
+        let m = self.count() * self.m;
+        if let Some(joined) = layout.viewed(&Op::Reshape([m, self.k].into())) {
+            (self.a.row, self.a.col) = (joined.strides[0], joined.strides[1]);
+            self.m = m;
+            self.batch.clear();
+            self.a.batch.clear();
+            self.b.batch.clear();
+        }
+    }
 }

@@ -84,6 +84,13 @@ pub(crate) enum What {
     Scale(Arg, f32),
     /// Mean zero, divided by the root of the variance and `eps`.
     Center(Arg, f32),
+    /// The second and third are cosines and sines for each element; see [`Op::Rope`].
+    ///
+    /// [`Op::Rope`]: crate::graph::Op::Rope
+    Rope {
+        interleaved: bool,
+        args: [Arg; 3],
+    },
     /// One number for each row.
     Reduce(ReduceOp, Arg),
     /// That number for each element of the row.
@@ -114,6 +121,7 @@ impl What {
             | What::Spread(a) => SmallVec::from_iter([a]),
             What::Binary(_, a, b) | What::Compare(_, a, b) => SmallVec::from_iter([a, b]),
             What::Select(a, b, c) => SmallVec::from_iter([a, b, c]),
+            What::Rope { args, .. } => args.iter_mut().collect(),
         }
     }
 }

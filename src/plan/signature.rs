@@ -159,8 +159,8 @@ impl<S> SourceValue<S> {
     /// How it lies in memory. The result of another fragment may be a view.
     pub(super) fn lies(&self) -> Lies {
         match &self.source {
-            Source::Leaf(tensor) if tensor.is_contiguous() => Lies::InOrder,
-            Source::Leaf(tensor) => Lies::Strided(tensor.stride().iter().copied().collect()),
+            Source::Leaf(tensor, _) if tensor.is_contiguous() => Lies::InOrder,
+            Source::Leaf(tensor, _) => Lies::Strided(tensor.stride().iter().copied().collect()),
             Source::Submitted(_) => Lies::Unknown,
         }
     }

@@ -111,8 +111,7 @@ fn a_value_that_two_steps_need_is_made_once() {
         plan(&[&y], Passes::ALL),
         [
             "%1 = [16, 16] f32 fused {exp}(%0)",
-            "%3 = [16, 16] f32 candle matmul(%1, %2)",
-            "%4 = [16, 16] f32 fused {add}(%3, %1)"
+            "%4 = [16, 16] f32 product matmul(%1, %2) of 16 x 16 x 16, then {add}(%3, %1)"
         ]
     );
 }
@@ -246,15 +245,67 @@ fn a_very_long_plan_is_not_kept() {
 }
 
 #[test]
-fn a_product_with_few_rows_takes_a_transposed_weight_as_it_lies() {
-    let (a, w) = (x(&[3, 80]), x(&[5, 80]));
-    let y = a.matmul(&w.t().unwrap()).unwrap();
+fn products_take_their_operands_as_they_lie_and_join_rows() {
+    let (a, w) = (x(&[2, 3, 80]), x(&[5, 80]));
+    let y = a.broadcast_matmul(&w.t().unwrap()).unwrap();
     assert_eq!(
         plan(&[&y], Passes::ALL),
-        ["%3 = [3, 5] f32 product matmul(%0, columns of %1) of 3 x 80 x 5"]
+        ["%3 = [2, 3, 5] f32 product broadcast_matmul(%0, %1) of 6 x 80 x 5"]
     );
-    let many = x(&[64, 80]).matmul(&w.t().unwrap()).unwrap();
-    assert!(plan(&[&many], Passes::ALL)[1].contains("candle matmul"));
-    let short = x(&[3, 80]).matmul(&x(&[80, 8])).unwrap();
-    assert!(plan(&[&short], Passes::ALL)[0].contains("candle matmul"));
+    let own = x(&[2, 80, 5]);
+    assert_eq!(
+        plan(&[&a.matmul(&own).unwrap()], Passes::ALL),
+        ["%2 = [2, 3, 5] f32 product matmul(%0, %1) of 2 times 3 x 80 x 5"]
+    );
+    let none = a.matmul(&x(&[2, 80, 0])).unwrap();
+    assert!(plan(&[&none], Passes::ALL)[0].contains("candle matmul"));
+}
+
+#[test]
+fn what_follows_a_product_is_done_to_its_rows() {
+    let (a, w, bias) = (x(&[4, 8]), x(&[8, 16]), x(&[16]));
+    let hidden = a.matmul(&w).unwrap().broadcast_add(&bias).unwrap();
+    let y = (hidden.gelu().unwrap() + x(&[4, 16])).unwrap();
+    assert_eq!(
+        plan(&[&y], Passes::ALL),
+        [
+            "%7 = [4, 16] f32 product matmul(%0, %1) of 4 x 8 x 16, then {broadcast_add, gelu, \
+             add}(%2, %3 in strides [0, 1], %6)"
+        ]
+    );
+    let normed = y.softmax(D::Minus1).unwrap();
+    assert_eq!(plan(&[&normed], Passes::ALL).len(), 1);
+    // asked for itself, or needed twice: made once, by itself
+    assert_eq!(plan(&[&y, &hidden], Passes::ALL).len(), 2);
+    // two products: one of them is made before
+    let gate = a.matmul(&x(&[8, 16])).unwrap().silu().unwrap();
+    let both = (gate * a.matmul(&x(&[8, 16])).unwrap()).unwrap();
+    assert_eq!(plan(&[&both], Passes::ALL).len(), 2);
+    // a row of the product against all rows of another
+    let row = x(&[1, 8]).matmul(&w).unwrap();
+    assert_eq!(
+        plan(&[&row.broadcast_add(&x(&[4, 16])).unwrap()], Passes::ALL).len(),
+        2
+    );
+}
+
+#[test]
+fn attention_is_one_step() {
+    let (q, k, v) = (x(&[2, 4, 6, 8]), x(&[2, 4, 7, 8]), x(&[2, 4, 7, 8]));
+    let mask = x(&[2, 1, 1, 7]);
+    let scores = q.matmul(&k.t().unwrap()).unwrap();
+    let scores = (scores * 0.5).unwrap().broadcast_add(&mask).unwrap();
+    let y = scores.softmax(D::Minus1).unwrap().matmul(&v).unwrap();
+    assert_eq!(
+        plan(&[&y], Passes::ALL),
+        [
+            "%9 = [2, 4, 6, 8] f32 product matmul(%0, %1) of 8 times 6 x 8 x 7, then {affine, \
+             broadcast_add, softmax}(%3, %5 in strides [7, 0, 1]) over 48 rows of 7, times %8 of 7 \
+             x 8"
+        ]
+    );
+    // the weights of the attention are wanted too
+    let weights = scores.softmax(D::Minus1).unwrap();
+    let y = weights.matmul(&v).unwrap();
+    assert_eq!(plan(&[&y, &weights], Passes::ALL).len(), 2);
 }

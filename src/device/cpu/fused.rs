@@ -1,7 +1,7 @@
 //! Runs the programs of fused steps, tile by tile.
 
-use super::super::workers;
 use super::kernel::{self, Target};
+use crate::device::workers::Workers;
 use crate::plan::program::{Arg, Fused, Instr, Operand, What};
 use pulp::{Arch, Simd, WithSimd};
 use std::cell::RefCell;
@@ -21,6 +21,8 @@ const LONGEST_KEPT: usize = 4 * TILE;
 pub(super) enum Data<'a> {
     F32(&'a [f32]),
     U8(&'a [u8]),
+    /// Just the elements of the part that runs, in order.
+    Part(&'a [f32]),
 }
 
 /// Where the result goes.
@@ -47,6 +49,7 @@ pub(super) fn run<'a, T: Send>(
     scalars: &'a [f32],
     out: &'a mut [MaybeUninit<T>],
     wrap: fn(&'a mut [MaybeUninit<T>]) -> Out<'a>,
+    workers: &Workers,
 ) {
     let total = step.rows * step.cols;
     // what the caller relies on when it calls the result initialised
@@ -55,7 +58,7 @@ pub(super) fn run<'a, T: Send>(
         return;
     }
     let threads = match total * step.instrs.len() >= WORTH_HELP {
-        true => workers::threads(),
+        true => workers.threads(),
         false => 1,
     };
     let unit = if step.whole_rows { step.cols } else { 1 };
@@ -69,7 +72,26 @@ pub(super) fn run<'a, T: Send>(
         len: each.min(total - i * each),
         out: wrap(out),
     });
-    workers::share(parts, Part::run);
+    workers.share(parts, Part::run);
+}
+
+/// Runs a step on the elements from `first` on, as many as `out` has room for.
+pub(super) fn run_part(
+    step: &Fused,
+    inputs: &[Data<'_>],
+    scalars: &[f32],
+    first: usize,
+    out: &mut [MaybeUninit<f32>],
+) {
+    let part = Part {
+        step,
+        inputs,
+        scalars,
+        first,
+        len: out.len(),
+        out: Out::F32(out),
+    };
+    part.run();
 }
 
 thread_local! {
@@ -206,6 +228,7 @@ fn run_tile<S: Simd>(part: &mut Part<'_>, registers: &mut [Register], tile: Tile
         step,
         inputs: part.inputs,
         scalars: part.scalars,
+        first: part.first,
     };
     let (before, last) = step.instrs.split_at(step.instrs.len() - 1);
     for instr in before {
@@ -237,6 +260,8 @@ struct Reads<'a> {
     step: &'a Fused,
     inputs: &'a [Data<'a>],
     scalars: &'a [f32],
+    /// Where the part begins.
+    first: usize,
 }
 
 impl Reads<'_> {
@@ -272,6 +297,9 @@ impl Reads<'_> {
             What::LogSoftmax(a) => kernel::log_softmax::<S>(to, arg(a), cols),
             What::Scale(a, eps) => kernel::scale(to, arg(a), cols, eps),
             What::Center(a, eps) => kernel::center(to, arg(a), cols, eps),
+            What::Rope { interleaved, args } => {
+                kernel::rope(interleaved, to, args.map(arg), cols);
+            }
             What::Reduce(op, a) => kernel::reduce(op, to, whole(a), cols),
             What::Spread(a) => {
                 let rows = self.arg(registers, a, tile.first_row, tile.rows);
@@ -295,6 +323,7 @@ impl Reads<'_> {
                 let from = self.step.inputs[input as usize].access.offset + place;
                 match self.inputs[input as usize] {
                     Data::F32(data) => &data[from..from + len],
+                    Data::Part(data) => &data[place - self.first..][..len],
                     Data::U8(_) => unreachable!("bytes are loaded"),
                 }
             }
@@ -308,6 +337,11 @@ impl Reads<'_> {
         match self.inputs[input as usize] {
             Data::F32(data) => gather(operand, data, to, place, |x| x),
             Data::U8(data) => gather(operand, data, to, place, f32::from),
+            Data::Part(data) => {
+                for (to, &x) in to.iter_mut().zip(&data[place - self.first..]) {
+                    to.write(x);
+                }
+            }
         }
     }
 }

@@ -297,3 +297,31 @@ pub(super) fn center(to: Target<'_>, a: &[f32], cols: usize, eps: f32) {
         centered.iter_mut().for_each(|x| *x *= by);
     }
 }
+
+/// Rotates pairs of elements of each row: of its halves, or neighbours.
+#[inline(always)]
+pub(super) fn rope(interleaved: bool, to: Target<'_>, [x, cos, sin]: [&[f32]; 3], cols: usize) {
+    let rotate = |[x, y]: [f32; 2], cos: f32, sin: f32| [x * cos - y * sin, x * sin + y * cos];
+    let half = cols / 2;
+    let rows = to.chunks_exact_mut(cols).zip(x.chunks_exact(cols));
+    let angles = cos.chunks_exact(cols).zip(sin.chunks_exact(cols));
+    for ((to, x), (cos, sin)) in rows.zip(angles) {
+        if interleaved {
+            let pairs = to.chunks_exact_mut(2).zip(x.chunks_exact(2));
+            let angles = cos.iter().step_by(2).zip(sin.iter().step_by(2));
+            for ((to, x), (&cos, &sin)) in pairs.zip(angles) {
+                let [a, b] = rotate([x[0], x[1]], cos, sin);
+                to[0].write(a);
+                to[1].write(b);
+            }
+        } else {
+            let (to_first, to_second) = to.split_at_mut(half);
+            let (first, second) = x.split_at(half);
+            for i in 0..half {
+                let [a, b] = rotate([first[i], second[i]], cos[i], sin[i]);
+                to_first[i].write(a);
+                to_second[i].write(b);
+            }
+        }
+    }
+}

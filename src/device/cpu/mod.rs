@@ -9,9 +9,10 @@ mod math_tests;
 mod pool;
 mod product;
 
-use super::{CommandStream, workers};
+use super::CommandStream;
+use super::workers::Workers;
 use crate::error::Cause;
-use crate::graph::Op;
+use crate::graph::{Kept, Op};
 use crate::plan::{Fused, Product};
 use candle_core::{CpuStorage, DType, Device, InplaceOp1, Layout, Storage, Tensor, WithDType};
 use fused::{Data, Out};
@@ -22,13 +23,15 @@ use std::mem::MaybeUninit;
 
 pub(crate) struct CpuStream {
     pool: Pool,
+    workers: Workers,
 }
 
 impl CpuStream {
-    /// A stream that keeps so many bytes of buffers for later.
-    pub(super) fn new(pool_bytes: u64) -> Self {
+    /// A stream that keeps so many bytes of buffers for later, and uses these threads.
+    pub(super) fn new(pool_bytes: u64, workers: Workers) -> Self {
         Self {
             pool: Pool::new(pool_bytes),
+            workers,
         }
     }
 }
@@ -44,7 +47,7 @@ impl CommandStream for CpuStream {
         true
     }
     fn run(&mut self, op: &Op, inputs: &[&Tensor]) -> Result<Tensor, Cause> {
-        workers::eval(op, inputs)
+        self.workers.eval(op, inputs)
     }
     fn read(&mut self, tensors: &[Tensor]) -> Result<Vec<Tensor>, Cause> {
         Ok(tensors.to_vec())
@@ -65,6 +68,7 @@ impl CommandStream for CpuStream {
         let guards: SmallVec<[_; 4]> = tensors.iter().map(Tensor::storage_and_layout).collect();
         let data: SmallVec<[Data<'_>; 4]> = guards.iter().map(|(s, l)| data(s, l)).collect();
         let (dims, count) = (&step.dims[..], step.dims.iter().product());
+        let workers = &self.workers;
         if step.dtype == DType::U8 {
             let mut buffer = Vec::new();
             let refused = |_| Cause::OutOfMemory {
@@ -72,33 +76,50 @@ impl CommandStream for CpuStream {
                 left: 0,
             };
             buffer.try_reserve_exact(count).map_err(refused)?;
-            let write = |out: &mut [_]| fused::run(step, &data, scalars, out, Out::U8);
+            let write = |out: &mut [_]| fused::run(step, &data, scalars, out, Out::U8, workers);
             // SAFETY: the step writes every element.
             unsafe { filled(buffer, count, dims, write) }
         } else {
             let buffer = self.pool.take(count)?;
-            let write = |out: &mut [_]| fused::run(step, &data, scalars, out, Out::F32);
+            let write = |out: &mut [_]| fused::run(step, &data, scalars, out, Out::F32, workers);
             // SAFETY: the step writes every element.
             unsafe { filled(buffer, count, dims, write) }
         }
     }
 
-    fn product(&mut self, step: &Product, a: &Tensor, b: &Tensor) -> Result<Tensor, Cause> {
-        let (a, b) = (
-            in_order(step.a.as_it_lies, a)?,
-            in_order(step.b.as_it_lies, b)?,
-        );
-        let ((a, a_layout), (b, b_layout)) = (a.storage_and_layout(), b.storage_and_layout());
-        let (Data::F32(a), Data::F32(b)) = (data(&a, a_layout), data(&b, b_layout)) else {
-            unreachable!("the plan takes products of f32")
+    fn product(
+        &mut self,
+        step: &Product,
+        inputs: &[&Tensor],
+        scalars: &[f32],
+        kept: [Option<&Kept>; 2],
+    ) -> Result<Tensor, Cause> {
+        let tensors = step
+            .lie()
+            .zip(inputs)
+            .map(|(as_it_lies, x)| in_order(as_it_lies, x));
+        let tensors: SmallVec<[Tensor; 4]> = tensors.collect::<Result<_, _>>()?;
+        let guards: SmallVec<[_; 4]> = tensors.iter().map(Tensor::storage_and_layout).collect();
+        let mut data = guards.iter().map(|(s, l)| data(s, l));
+        let mut factor = || match data.next() {
+            Some(Data::F32(data)) => data,
+            _ => unreachable!("the plan takes products of f32"),
         };
-        let (a, b) = (&a[step.a.offset..], &b[step.b.offset..]);
-        let count = step.m * step.n;
-        let buffer = self.pool.take(count)?;
+        let (a, b) = (factor(), factor());
+        let second = step.second.as_ref().map(|_| factor());
+        let operands = product::Operands {
+            a,
+            rights: [Some(b), second],
+            kept,
+            programs: &product::program_operands(step, data),
+            scalars,
+        };
+        let count = step.dims.iter().product();
+        let (buffer, workers) = (self.pool.take(count)?, &self.workers);
         // SAFETY: the product writes every element.
         unsafe {
             filled(buffer, count, &step.dims, |out| {
-                product::run(step, a, b, out)
+                product::run(step, &operands, out, workers)
             })
         }
     }

@@ -30,7 +30,7 @@ pub(super) fn run(x: &LazyTensor) -> Result<Tensor, Cause> {
     let fragment: Fragment<()> = Fragment::cut([x], |_| Ok(None)).expect("nothing refuses");
     let mut values: Vec<Option<Tensor>> = vec![None; fragment.values as usize];
     for source in fragment.sources {
-        let Source::Leaf(tensor) = source.source else {
+        let Source::Leaf(tensor, _) = source.source else {
             panic!("nothing was submitted")
         };
         values[source.value as usize] = Some(tensor);

@@ -5,6 +5,9 @@
 //! sides hand out their result, so both pay for its memory. `limit` is one read and one write of
 //! as many bytes, into memory that is used again, on all threads.
 
+mod blocks;
+mod memory;
+
 use candlewick::{D, Device, Executor, LazyTensor, Tensor};
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -76,16 +79,24 @@ impl Sigmoid for Tensor {
 }
 
 /// Rows, inner size, columns; with the weight as it is, and transposed.
-const PRODUCTS: [(usize, usize, usize); 9] = [
+const PRODUCTS: [(usize, usize, usize); 17] = [
     (1, 512, 512),
     (4, 512, 512),
     (8, 512, 512),
+    (16, 512, 512),
+    (32, 512, 512),
+    (64, 512, 512),
     (1, 512, 2048),
     (1, 2048, 512),
+    (32, 512, 2048),
     (1, 4096, 4096),
     (2, 4096, 4096),
     (4, 4096, 4096),
     (8, 4096, 4096),
+    (32, 4096, 4096),
+    (64, 64, 64),
+    (256, 256, 256),
+    (1024, 1024, 1024),
 ];
 
 fn cases() -> Vec<Case> {
@@ -161,23 +172,7 @@ fn cases() -> Vec<Case> {
             });
         }
     }
-    let (x, up, down) = (
-        random(&[1, 512]),
-        random(&[512, 2048]),
-        random(&[2048, 512]),
-    );
-    let lazy = [&x, &up, &down].map(LazyTensor::from);
-    cases.push(Case {
-        what: "mlp_b1".into(),
-        eager: Box::new(move || {
-            candle_nn::ops::softmax_last_dim(&x.matmul(&up)?.gelu()?.matmul(&down)?)
-        }),
-        lazy: Box::new(move || {
-            let [x, up, down] = &lazy;
-            x.matmul(up)?.gelu()?.matmul(down)?.softmax(D::Minus1)
-        }),
-        streamed: None,
-    });
+    cases.extend(blocks::cases());
     cases
 }
 
@@ -226,6 +221,19 @@ fn main() {
                 .unwrap()
         };
         let lazy = || drop(black_box(run()));
+        if case.what == "minilm_layer" {
+            // a fresh executor: what it keeps for later counts too
+            let (eager_peak, lazy_peak) = (memory::peak(&eager), memory::peak(&lazy));
+            for (contender, bytes) in [("eager", eager_peak), ("candlewick", lazy_peak)] {
+                let what = "minilm_layer_peak";
+                match json {
+                    true => {
+                        println!(r#"{{"what":"{what}","contender":"{contender}","bytes":{bytes}}}"#)
+                    }
+                    false => println!("{what:24} {contender:12} {bytes:12} bytes"),
+                }
+            }
+        }
         close(&case.what, &run(), &(case.eager)().unwrap());
         let (n, m) = (calls(&eager), calls(&lazy));
         let rounds = (0..9).map(|_| (time(n, &eager), time(m, &lazy)));

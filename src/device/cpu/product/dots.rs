@@ -1,0 +1,58 @@
+//! Few rows by the columns of a matrix that lie in order each: keys, which a query is compared with
+//! once. To pack them would cost more than the products.
+
+use super::matrix::Mat;
+use pulp::Simd;
+use std::slice;
+
+/// More rows are worth packing the right side for.
+pub(super) const MOST_ROWS: usize = 4;
+/// Columns that are gone through side by side.
+const COLUMNS: usize = 4;
+
+/// Whether the operands lie so that sums run along both.
+pub(super) fn fits(a: Mat<'_>, b: Mat<'_>) -> bool {
+    a.rows() <= MOST_ROWS && a.col_stride() == 1 && b.row_stride() == 1
+}
+
+/// Writes the product of two matrices that fit. An element is summed up in as many parts as a
+/// vector has lanes; what is left over is added in order.
+///
+/// # Safety
+/// `c` has room for the rows of `a`, `c_row` apart, each as long as `b` has columns, and nobody
+/// else touches them.
+#[inline(always)]
+pub(super) unsafe fn run<S: Simd>(simd: S, a: Mat<'_>, b: Mat<'_>, (c, c_row): (*mut f32, usize)) {
+    assert!(fits(a, b));
+    for first in (0..b.cols()).step_by(COLUMNS) {
+        let count = COLUMNS.min(b.cols() - first);
+        // past the end the last column is summed again, and not written
+        let columns: [&[f32]; COLUMNS] =
+            std::array::from_fn(|q| b.column(first + q.min(count - 1)));
+        for i in 0..a.rows() {
+            let sums = sums(simd, a.row(i), columns);
+            // SAFETY: the caller promised these elements.
+            let to = unsafe { slice::from_raw_parts_mut(c.add(i * c_row + first), count) };
+            to.copy_from_slice(&sums[..count]);
+        }
+    }
+}
+
+#[inline(always)]
+fn sums<S: Simd>(simd: S, a: &[f32], columns: [&[f32]; COLUMNS]) -> [f32; COLUMNS] {
+    let (a_whole, a_rest) = S::as_simd_f32s(a);
+    let columns = columns.map(|column| S::as_simd_f32s(&column[..a.len()]));
+    let mut parts = [simd.splat_f32s(0.0); COLUMNS];
+    for (p, &a) in a_whole.iter().enumerate() {
+        for (part, (column, _)) in parts.iter_mut().zip(&columns) {
+            *part = simd.mul_add_e_f32s(a, column[p], *part);
+        }
+    }
+    let mut sums = parts.map(|part| simd.reduce_sum_f32s(part));
+    for (sum, (_, rest)) in sums.iter_mut().zip(&columns) {
+        for (&a, &b) in a_rest.iter().zip(*rest) {
+            *sum += a * b;
+        }
+    }
+    sums
+}

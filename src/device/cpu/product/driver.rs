@@ -1,0 +1,320 @@
+//! Walks over a product tile by tile.
+
+use super::kernel::{self, MAX_ROWS, MAX_WIDTH, PANEL_REGS, Tile};
+use super::matrix::Mat;
+use super::packed::Packed;
+use pulp::Simd;
+use std::{mem::MaybeUninit, ops::Range};
+
+/// Steps of `k` between visits of C: a copied block of A this deep takes half of a first cache of
+/// 32 KiB, and a tile computes long enough to hide the trip of its sums to C and back.
+const DEPTH: usize = 512;
+/// Panels that one block of A meets before the next block. At this depth they just fit a second
+/// cache of 1 MiB on the widest instruction set.
+pub(super) const BREADTH: usize = 16;
+/// Distance of copied rows of A. The odd line keeps them out of each other's cache sets.
+const COPY_STRIDE: usize = DEPTH + 16;
+/// Fewest panels for which a block of A is worth a copy.
+const COPY_PANELS: usize = 3;
+
+/// The right side of a product as panels.
+#[derive(Clone, Copy)]
+pub(super) struct Panels {
+    n: usize,
+    start: *const f32,
+    /// Distance of the rows of a panel.
+    step: usize,
+    /// Distance of the panels.
+    next: usize,
+    /// The last panel, when it has less than the full width.
+    last: *const f32,
+    /// Distance of the rows of the last panel.
+    last_step: usize,
+}
+
+impl Panels {
+    pub(super) fn packed(b: &Packed) -> Self {
+        // SAFETY: a packed matrix has full panels for all its columns.
+        unsafe { Self::padded(b.k(), b.n(), b.width(), b.as_ptr()) }
+    }
+
+    /// Packed panels of `width` columns at `start`.
+    ///
+    /// # Safety
+    ///
+    /// Each panel `p` of the `n` columns that a driver is given has `k * width` readable elements
+    /// at `start + p * k * width`, for as long as the result is in use.
+    pub(super) unsafe fn padded(k: usize, n: usize, width: usize, start: *const f32) -> Self {
+        let next = k * width;
+        Self {
+            n,
+            start,
+            step: width,
+            next,
+            last: start.wrapping_add(n / width * next),
+            last_step: width,
+        }
+    }
+
+    /// The columns of `b` where they are, with the last panel packed at `last` if there is one.
+    ///
+    /// # Safety
+    ///
+    /// The column stride of `b` is one. If there is a `last`, it has `b.rows() * width` readable
+    /// elements; if not, the columns fill whole registers. Both stay as they are while the result
+    /// is in use.
+    pub(super) unsafe fn in_place(b: Mat<'_>, width: usize, last: Option<*const f32>) -> Self {
+        Self {
+            n: b.cols(),
+            start: b.as_ptr(),
+            step: b.row_stride(),
+            next: width,
+            last: last.unwrap_or(b.as_ptr().wrapping_add(b.cols() / width * width)),
+            last_step: last.map_or(b.row_stride(), |_| width),
+        }
+    }
+}
+
+/// A product on the calling thread.
+pub(super) struct Driver<'a> {
+    a: Mat<'a>,
+    b: Panels,
+    panels: Range<usize>,
+    /// Where the first of these columns is written to.
+    c: *mut f32,
+    c_row: usize,
+}
+
+/// Where the rows of A for one tile lie.
+#[derive(Clone, Copy)]
+struct Left {
+    ptr: *const f32,
+    row: usize,
+    col: usize,
+}
+
+/// The part of a product that one block of A takes part in.
+#[derive(Clone)]
+struct Part {
+    rows: Range<usize>,
+    depth: Range<usize>,
+    panels: Range<usize>,
+}
+
+type Copied = [MaybeUninit<f32>; MAX_ROWS * COPY_STRIDE];
+
+impl<'a> Driver<'a> {
+    /// The columns of `panels` of the product of `a` and `b`, to be written to `c`: its rows are
+    /// `c_row` apart, and it begins with the first of these columns.
+    ///
+    /// # Safety
+    ///
+    /// Until it has run: `b` has as many rows as `a` columns, and all these panels; the rows of
+    /// `c` are apart from one another, as long as those columns, and nobody else touches them.
+    pub(super) unsafe fn new(
+        a: Mat<'a>,
+        b: Panels,
+        panels: Range<usize>,
+        (c, c_row): (*mut f32, usize),
+    ) -> Self {
+        Self {
+            a,
+            b,
+            panels,
+            c,
+            c_row,
+        }
+    }
+
+    /// Writes every element, and reads none of what was there.
+    #[inline(always)]
+    pub(super) fn run<S: Simd>(self, simd: S) {
+        let (m, k) = (self.a.rows(), self.a.cols());
+        if m == 0 || self.panels.is_empty() {
+            return;
+        }
+        // Rows are shared out evenly: a last tile of one row would be as slow as one of four.
+        let tiles = m.div_ceil(kernel::tile_rows::<S>());
+        // A single tile takes all of `k` in one go: it uses B but once, and B comes fastest when
+        // it is read from end to end.
+        let depth = if tiles == 1 { k.max(1) } else { DEPTH };
+        let mut copied: Copied = [const { MaybeUninit::uninit() }; MAX_ROWS * COPY_STRIDE];
+        for first in self.panels.clone().step_by(BREADTH) {
+            let panels = first..self.panels.end.min(first + BREADTH);
+            // One pass even without depth: it has to write zeros.
+            for pass in 0..k.div_ceil(depth).max(1) {
+                let depth = pass * depth..k.min((pass + 1) * depth);
+                for tile in 0..tiles {
+                    let part = Part {
+                        rows: m * tile / tiles..m * (tile + 1) / tiles,
+                        depth: depth.clone(),
+                        panels: panels.clone(),
+                    };
+                    self.part(simd, &part, &mut copied);
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn part<S: Simd>(&self, simd: S, part: &Part, copied: &mut Copied) {
+        let left = if part.panels.len() >= COPY_PANELS && part.depth.len() <= DEPTH {
+            copy_left(self.a, part, copied)
+        } else {
+            left_in_place(self.a, part)
+        };
+        let width = PANEL_REGS * S::F32_LANES;
+        let full = self.b.n / width;
+        let group = kernel::panels_at_once::<S>(part.rows.len());
+        let mut panel = part.panels.start;
+        while panel < part.panels.end {
+            if panel >= full {
+                self.narrow(simd, part, left);
+                panel += 1;
+            } else {
+                let left_over = part.panels.end.min(full) - panel;
+                let count = if left_over >= group { group } else { 1 };
+                self.wide(simd, part, left, panel, count);
+                panel += count;
+            }
+        }
+    }
+
+    /// A tile of `count` full panels.
+    #[inline(always)]
+    fn wide<S: Simd>(&self, simd: S, part: &Part, left: Left, panel: usize, count: usize) {
+        let width = PANEL_REGS * S::F32_LANES;
+        let b = self.b;
+        let offset = panel * b.next + part.depth.start * b.step;
+        let tile = self.tile::<S>(
+            part,
+            left,
+            panel * width,
+            b.start.wrapping_add(offset),
+            b.step,
+        );
+        // SAFETY: the panels are full and inside B; C has these columns and the rows of the part;
+        // the part before this one has written what a resumed tile reads.
+        unsafe { kernel::run(simd, part.rows.len(), count * PANEL_REGS, &tile) };
+    }
+
+    /// The last panel, when it is not full.
+    #[inline(always)]
+    fn narrow<S: Simd>(&self, simd: S, part: &Part, left: Left) {
+        let width = PANEL_REGS * S::F32_LANES;
+        let col = self.b.n / width * width;
+        let cols = self.b.n - col;
+        let offset = part.depth.start * self.b.last_step;
+        let from = self.b.last.wrapping_add(offset);
+        let mut tile = self.tile::<S>(part, left, col, from, self.b.last_step);
+        let regs = cols.div_ceil(S::F32_LANES);
+        if cols.is_multiple_of(S::F32_LANES) {
+            // SAFETY: as in `wide`, for the whole registers of the last panel.
+            unsafe { kernel::run(simd, part.rows.len(), regs, &tile) };
+        } else {
+            // SAFETY: C has these rows and columns, and they are written when `resume` is set; the
+            // last panel is padded to whole registers.
+            unsafe { buffered(simd, part.rows.len(), regs, cols, &mut tile) };
+        }
+    }
+
+    #[inline(always)]
+    fn tile<S: Simd>(
+        &self,
+        part: &Part,
+        left: Left,
+        col: usize,
+        b: *const f32,
+        b_step: usize,
+    ) -> Tile {
+        let first = self.panels.start * PANEL_REGS * S::F32_LANES;
+        Tile {
+            k: part.depth.len(),
+            a: left.ptr,
+            a_row: left.row,
+            a_col: left.col,
+            b,
+            b_step,
+            b_panel: self.b.next,
+            c: self
+                .c
+                .wrapping_add(part.rows.start * self.c_row + (col - first)),
+            c_row: self.c_row,
+            resume: part.depth.start > 0,
+        }
+    }
+}
+
+/// A tile whose last register reaches past the `cols` columns of C, by way of a buffer.
+///
+/// # Safety
+///
+/// As [`kernel::run`], but C has only `cols` columns.
+#[inline(always)]
+unsafe fn buffered<S: Simd>(simd: S, rows: usize, regs: usize, cols: usize, tile: &mut Tile) {
+    const { assert!(PANEL_REGS * S::F32_LANES <= MAX_WIDTH) };
+    let width = regs * S::F32_LANES;
+    let mut buffer = [const { MaybeUninit::<f32>::uninit() }; MAX_ROWS * MAX_WIDTH];
+    let buffer: *mut f32 = buffer.as_mut_ptr().cast();
+    let (c, stride) = (tile.c, tile.c_row);
+    (tile.c, tile.c_row) = (buffer, width);
+    // SAFETY: the caller promised these rows and columns of C. The buffer has room for all rows
+    // of a tile at full width; where it resumes, the columns past C start from zero.
+    unsafe {
+        if tile.resume {
+            buffer.write_bytes(0, rows * width);
+            for i in 0..rows {
+                c.add(i * stride)
+                    .copy_to_nonoverlapping(buffer.add(i * width), cols);
+            }
+        }
+        kernel::run(simd, rows, regs, tile);
+        for i in 0..rows {
+            c.add(i * stride)
+                .copy_from_nonoverlapping(buffer.add(i * width), cols);
+        }
+    }
+}
+
+fn left_in_place(a: Mat<'_>, part: &Part) -> Left {
+    // Wrapping here and in the copy, because the strides of an empty matrix may be anything.
+    let down = part.rows.start.wrapping_mul(a.row_stride());
+    let right = part.depth.start.wrapping_mul(a.col_stride());
+    Left {
+        ptr: a.as_ptr().wrapping_add(down.wrapping_add(right)),
+        row: a.row_stride(),
+        col: a.col_stride(),
+    }
+}
+
+/// Copies the rows of A of one part side by side. Runs along rows stay runs along rows, and runs
+/// along columns stay runs along columns, so that nothing has to be transposed.
+#[inline(always)]
+fn copy_left(a: Mat<'_>, part: &Part, copied: &mut Copied) -> Left {
+    let (rows, depth) = (part.rows.len(), part.depth.len());
+    let by_column = a.row_stride() == 1 && a.col_stride() != 1;
+    let (row, col) = if by_column {
+        (1, MAX_ROWS)
+    } else {
+        (COPY_STRIDE, 1)
+    };
+    let from = left_in_place(a, part);
+    let to: *mut f32 = copied.as_mut_ptr().cast();
+    let copy = |i: usize, p: usize, count: usize| {
+        // SAFETY: A has these rows and this depth; the copy has room for a full tile of `DEPTH`
+        // either way round. A run is along the unit stride of both.
+        unsafe {
+            let offset = i.wrapping_mul(from.row).wrapping_add(p * from.col);
+            let from = from.ptr.wrapping_add(offset);
+            from.copy_to_nonoverlapping(to.add(i * row + p * col), count);
+        }
+    };
+    if by_column {
+        (0..depth).for_each(|p| copy(0, p, rows));
+    } else if a.col_stride() == 1 {
+        (0..rows).for_each(|i| copy(i, 0, depth));
+    } else {
+        (0..rows).for_each(|i| (0..depth).for_each(|p| copy(i, p, 1)));
+    }
+    Left { ptr: to, row, col }
+}

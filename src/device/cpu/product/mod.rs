@@ -1,0 +1,194 @@
+//! Matrix products of f32, and what is done to their rows before they leave the cache.
+//!
+//! Every element of a product is one chain of multiply-adds in the order of `k`. So its bits depend
+//! neither on the number of rows, nor on how rows and columns are divided among threads, nor on
+//! whether the right side was packed before.
+
+mod dots;
+mod driver;
+#[cfg(test)]
+mod isa_tests;
+mod job;
+mod kernel;
+mod matrix;
+mod pack;
+mod packed;
+mod right;
+
+use super::fused::{self, Data};
+use crate::device::workers::Workers;
+use crate::graph::Kept;
+use crate::plan::Product;
+use crate::plan::product::Factor;
+use kernel::{MAX_ROWS, MAX_WIDTH};
+use matrix::Mat;
+use packed::Packed;
+use pulp::Arch;
+use right::IN_PLACE;
+use smallvec::SmallVec;
+use std::mem::MaybeUninit;
+use std::ops::Range;
+
+/// Multiplications from which on other threads help: some hundred microseconds of work, which is
+/// what waking a thread may cost on a busy machine.
+const WORTH_HELP: usize = 1 << 22;
+/// Rows from which on threads share the rows of a product rather than its columns, and from which on
+/// packing costs little beside the product.
+const MANY_ROWS: usize = 64;
+
+/// What a product reads.
+pub(super) struct Operands<'a> {
+    pub(super) a: &'a [f32],
+    pub(super) rights: [Option<&'a [f32]>; 2],
+    /// What is kept with the right sides that are tensors that outlive the fragment.
+    pub(super) kept: [Option<&'a Kept>; 2],
+    /// The operands of all programs; the place of a product holds anything.
+    pub(super) programs: &'a [Data<'a>],
+    pub(super) scalars: &'a [f32],
+}
+
+/// The operands of the programs, with something in the places of the products.
+pub(super) fn program_operands<'a>(
+    step: &Product,
+    mut others: impl Iterator<Item = Data<'a>>,
+) -> SmallVec<[Data<'a>; 4]> {
+    let programs = step.programs();
+    let inputs = programs.flat_map(|then| then.program.inputs.iter().map(|i| i.value == then.raw));
+    let operand = inputs.map(|own| match own {
+        true => Some(Data::Part(&[])),
+        false => others.next(),
+    });
+    operand.flatten().collect()
+}
+
+/// Runs a product, in parts if that is worth it. Writes every element of `out`.
+pub(super) fn run<'a>(
+    step: &'a Product,
+    operands: &'a Operands<'a>,
+    out: &mut [MaybeUninit<f32>],
+    workers: &Workers,
+) {
+    assert_eq!(out.len(), step.count() * step.m * step.columns());
+    let rows = step.count() * step.m;
+    let second = step
+        .second
+        .as_ref()
+        .map(|second| (&second.b, second.columns));
+    let job = Job {
+        step,
+        operands,
+        packed: [
+            packed(&step.b, [rows, step.k, step.n], operands, 0),
+            second.and_then(|(b, columns)| packed(b, [rows, step.n, columns], operands, 1)),
+        ],
+        batch: 0..step.count(),
+        rows: 0..step.m,
+        cols: 0..step.n,
+        out: Shared(out.as_mut_ptr().cast()),
+    };
+    workers.share(job.divided(workers).into_iter(), Job::run);
+}
+
+/// A right side as it was packed before, if the same tensor is multiplied by again and again: from
+/// its second product on, or from its first with many rows.
+fn packed<'a>(
+    b: &Factor,
+    [rows, k, n]: [usize; 3],
+    operands: &Operands<'a>,
+    which: usize,
+) -> Option<&'a Packed> {
+    let few = k.saturating_mul(b.row) <= IN_PLACE && n.is_multiple_of(MAX_WIDTH);
+    let as_good_as_packed = b.col == 1 && few;
+    let shared = b.batch.iter().all(|&step| step == 0);
+    let (Some(data), true) = (operands.rights[which], shared && !as_good_as_packed) else {
+        return None;
+    };
+    let entry = operands.kept[which]?.entry([b.offset, k, n, b.row, b.col])?;
+    // many rows would have it packed anyway
+    let at_once = rows >= MANY_ROWS;
+    entry.get_or_make(at_once, || {
+        Packed::new(Mat::new(&data[b.offset..], (k, n), (b.row, b.col)))
+    })
+}
+
+/// Memory that the parts of a product write to, each its own elements.
+#[derive(Clone, Copy)]
+struct Shared(*mut f32);
+
+// SAFETY: stands for the borrow that `run` holds; the parts that it is given to write to elements
+// of their own.
+unsafe impl Send for Shared {}
+
+/// A part of a product: these rows and columns, of these members of the batch.
+#[derive(Clone)]
+struct Job<'a> {
+    step: &'a Product,
+    operands: &'a Operands<'a>,
+    packed: [Option<&'a Packed>; 2],
+    batch: Range<usize>,
+    rows: Range<usize>,
+    cols: Range<usize>,
+    out: Shared,
+}
+
+impl Job<'_> {
+    fn run(self) {
+        Arch::new().dispatch(self);
+    }
+
+    /// Whether a program looks at whole rows, so that columns cannot be divided.
+    fn by_rows(&self) -> bool {
+        let mut programs = self.step.programs();
+        self.step.second.is_some() || programs.any(|then| then.program.whole_rows)
+    }
+
+    /// Divided among the threads, if that is worth it.
+    fn divided(self, workers: &Workers) -> SmallVec<[Self; 4]> {
+        let count = self.batch.len();
+        let threads = match self.step.work() < WORTH_HELP {
+            true => 1,
+            false => workers.threads(),
+        };
+        if threads == 1 {
+            return SmallVec::from_iter([self]);
+        }
+        if count >= threads {
+            let batches = cut(self.batch.clone(), threads, 1);
+            return batches
+                .map(|batch| self.with(|job| job.batch = batch))
+                .collect();
+        }
+        let parts = threads.div_ceil(count);
+        let packed = self.packed[0].is_some() && self.rows.len() >= MANY_ROWS * parts;
+        let each = self
+            .batch
+            .clone()
+            .map(|i| self.with(|job| job.batch = i..i + 1));
+        let divide = |job: Self| -> SmallVec<[Self; 4]> {
+            match packed || job.by_rows() {
+                true => cut(job.rows.clone(), parts, MAX_ROWS * 3)
+                    .map(|rows| job.with(|job| job.rows = rows))
+                    .collect(),
+                false => cut(job.cols.clone(), parts, MAX_WIDTH)
+                    .map(|cols| job.with(|job| job.cols = cols))
+                    .collect(),
+            }
+        };
+        each.flat_map(divide).collect()
+    }
+
+    fn with(&self, change: impl FnOnce(&mut Self)) -> Self {
+        let mut job = self.clone();
+        change(&mut job);
+        job
+    }
+}
+
+/// Cuts a range into so many parts of about the same size, each a multiple of `unit`.
+fn cut(range: Range<usize>, parts: usize, unit: usize) -> impl Iterator<Item = Range<usize>> {
+    let each = range.len().div_ceil(parts).next_multiple_of(unit).max(1);
+    let end = range.end;
+    range
+        .step_by(each)
+        .map(move |first| first..end.min(first + each))
+}

@@ -1,0 +1,135 @@
+//! Which programs run on the rows of a matrix product while it is made: a bias, an activation, a
+//! residual; and between two products, as attention has it.
+
+use super::Step;
+use super::fuse::{Fuse, Role};
+use super::layout::is_view;
+use super::product::{Product, Second, Then, product};
+use super::program::Fused;
+use crate::graph::fragment::ValueId;
+use std::collections::BTreeSet;
+
+/// So many rows are enough for all threads: columns need not be divided.
+const MANY_ROWS: usize = 256;
+/// With fewer rows, a program that looks at whole rows runs on a product with a right side of so
+/// many numbers at most.
+const SMALL_RIGHT: usize = 1 << 20;
+
+impl Fuse<'_> {
+    /// A fused step, or the product that it is done to.
+    pub(super) fn elements(&self, place: usize, role: Role) -> Step {
+        let (program, members) = self.group(place, role);
+        let fits = |product: &Product| {
+            let right = product.inner() * product.columns();
+            !program.whole_rows || product.m >= MANY_ROWS || right <= SMALL_RIGHT
+        };
+        let under = self.product_under(&program, &members);
+        let product = under.and_then(|place| self.product(place)).filter(fits);
+        let Some(mut product) = product else {
+            return Step::Fused(program);
+        };
+        let (value, dims) = (program.value, program.dims.clone());
+        match Then::of(program, &product) {
+            Ok(then) => {
+                (product.value, product.dims) = (value, dims);
+                match &mut product.second {
+                    Some(second) => second.then = Some(then),
+                    None => product.then = Some(then),
+                }
+                Step::Product(Box::new(product))
+            }
+            Err(program) => Step::Fused(program),
+        }
+    }
+
+    /// The product that a node is, together with the product whose rows make its left side.
+    pub(super) fn product(&self, place: usize) -> Option<Product> {
+        let last = self.product_alone(place)?;
+        Some(match self.product_before(&last) {
+            Some((mut first, then)) => {
+                first.second = Some(Second {
+                    b: last.b,
+                    columns: last.n,
+                    then: None,
+                });
+                (first.value, first.dims, first.op) = (last.value, last.dims, last.op);
+                first.then = Some(then);
+                first
+            }
+            None => last,
+        })
+    }
+
+    fn product_alone(&self, place: usize) -> Option<Product> {
+        let node = &self.draft.nodes[place];
+        product(self.draft, node, |value| self.resolve(value))
+    }
+
+    /// The product, and the program on its rows, that together make the left side of `last`.
+    fn product_before(&self, last: &Product) -> Option<(Product, Then)> {
+        let left = last.a.value;
+        let count = last.count() * last.m * last.k;
+        let in_order = last.a.offset == 0
+            && (last.m == 1 || last.a.row == last.k)
+            && (last.k == 1 || last.a.col == 1)
+            && self.info(left).dims.iter().product::<usize>() == count
+            && last.a.batch == strides(&last.batch, last.m * last.k);
+        let maker = self.makers[left as usize]? as usize;
+        let role = self.role(maker)?;
+        let reader = BTreeSet::from([self.makers[last.value as usize]? as usize]);
+        if !in_order || !self.is_only_read_by(left, &reader) {
+            return None;
+        }
+        let (program, members) = self.group(maker, role);
+        if !program.whole_rows && last.m < MANY_ROWS {
+            return None; // two steps, whose columns can be divided among threads
+        }
+        let first = self.product_alone(self.product_under(&program, &members)?)?;
+        let same = (&first.batch, first.m, first.n) == (&last.batch, last.m, last.k);
+        let then = same.then(|| Then::of(program, &first).ok())??;
+        Some((first, then))
+    }
+
+    /// The last product that is an operand of the program, and of nothing else.
+    fn product_under(&self, program: &Fused, members: &BTreeSet<usize>) -> Option<usize> {
+        let operands = program.inputs.iter().map(|input| input.value);
+        let makers = operands.filter_map(|value| {
+            let maker = self.makers[value as usize]? as usize;
+            self.is_only_read_by(value, members).then_some(maker)
+        });
+        let mut makers: Vec<usize> = makers.collect();
+        makers.sort_unstable();
+        let mut last_first = makers.into_iter().rev();
+        last_first.find(|&place| self.product_alone(place).is_some())
+    }
+
+    /// Whether nobody else needs a value, nor a view of it.
+    fn is_only_read_by(&self, value: ValueId, readers: &BTreeSet<usize>) -> bool {
+        let reads = |value: ValueId| -> u32 {
+            let inputs = readers.iter().flat_map(|&r| &self.draft.nodes[r].inputs);
+            inputs.filter(|&&input| input == value).count() as u32
+        };
+        let view = |&input: &ValueId| -> bool {
+            let maker = self.makers[input as usize].map(|m| &self.draft.nodes[m as usize]);
+            maker.is_some_and(|node| {
+                node.inputs[..] == [value]
+                    && node.op.own().is_some_and(is_view)
+                    && reads(input) == self.uses[input as usize]
+            })
+        };
+        let inputs = readers.iter().flat_map(|&r| &self.draft.nodes[r].inputs);
+        let views: BTreeSet<ValueId> = inputs.copied().filter(view).collect();
+        reads(value) + views.len() as u32 == self.uses[value as usize]
+    }
+}
+
+/// From one to the next of a batch whose members, of so many elements, lie in order.
+fn strides(batch: &[usize], each: usize) -> super::Dims {
+    let mut stride = each;
+    let mut strides: super::Dims = batch.iter().map(|_| 0).collect();
+    for (to, &size) in strides.iter_mut().zip(batch).rev() {
+        *to = stride;
+        stride *= size;
+    }
+    strides
+}
