@@ -265,7 +265,7 @@ impl Executor {
     /// let y = (x.matmul(&x.t()?)? * 0.5)?.softmax(D::Minus1)?;
     /// let explanation = executor.explain(&y)?;
     /// assert_eq!((explanation.steps(), explanation.engine_steps()), (3, 1));
-    /// println!("{explanation}"); // one line for each step
+    /// println!("{explanation}"); // each step with its costs
     /// assert!(explanation.plan_dot().starts_with("digraph"));
     /// # Ok::<_, candlewick::Error>(())
     /// ```

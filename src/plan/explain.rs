@@ -1,16 +1,21 @@
 //! Plans for people: as text, and as graphs in the DOT language.
 
 use super::draft::PlannedOp;
+use super::estimate::{Cost, Known, bytes, cost, flops, human, is_view};
 use super::product::Product;
 use super::{Fused, OpStep, Plan, Step};
+use crate::graph::Op;
 use crate::graph::fragment::{Fragment, Source, ValueId};
-use crate::graph::{Dims, Op};
-use candle_core::DType;
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::fmt::{self, Write};
 
-/// How a submission would run: see [`Executor::explain`](crate::Executor::explain). Its
-/// `Display` is the plan's steps.
+/// How a submission would run: see [`Executor::explain`](crate::Executor::explain).
+///
+/// Its `Display` is the plan: a line for each tensor that it begins with; two for each step, the
+/// second with estimates of the bytes it reads and writes and of the operations on numbers, and
+/// with the values that are done with after it, whose buffers go back to the pool for later steps,
+/// or are freed; and the totals. `candle` is an operation that Candle runs by itself; `fused` and
+/// `product` are the CPU engine's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Explanation {
     text: String,
@@ -18,6 +23,7 @@ pub struct Explanation {
     plan: String,
     steps: usize,
     engine: usize,
+    cost: Cost,
 }
 
 impl fmt::Display for Explanation {
@@ -46,10 +52,24 @@ impl Explanation {
     pub fn engine_steps(&self) -> usize {
         self.engine
     }
-}
 
-/// Shape and dtype of each value that is known.
-type Known = BTreeMap<ValueId, (Dims, DType)>;
+    /// About how many bytes the steps read. What several steps read counts for each.
+    pub fn bytes_read(&self) -> usize {
+        self.cost.read
+    }
+
+    /// About how many bytes the steps write.
+    pub fn bytes_written(&self) -> usize {
+        self.cost.written
+    }
+
+    /// About how many operations on numbers the steps do: of products, their multiplications and
+    /// additions; of the others, a few for each element, a function like `exp` as one. A custom
+    /// operation counts one for each element of its result.
+    pub fn flops(&self) -> usize {
+        self.cost.work
+    }
+}
 
 /// Explains the plan of a fragment.
 pub(super) fn explain<S>(fragment: &Fragment<S>, plan: &Plan) -> Explanation {
@@ -61,66 +81,146 @@ pub(super) fn explain<S>(fragment: &Fragment<S>, plan: &Plan) -> Explanation {
         known.insert(node.value, (node.dims.clone(), node.dtype));
     }
     let engine = |step: &&Step| !matches!(step, Step::Op(_));
+    let opaque = fragment.computed.iter().map(|node| &node.op);
+    let attached: Vec<&Op> = opaque.filter(|op| op.is_opaque()).collect();
+    let costs = plan.steps.iter().map(|step| {
+        let op = match step {
+            Step::Op(step) => op_of(step, &attached),
+            _ => None,
+        };
+        (op, cost(step, op, &known))
+    });
+    let costs: Vec<(Option<&Op>, Cost)> = costs.collect();
+    let mut total = Cost::default();
+    costs.iter().for_each(|(_, cost)| total += *cost);
     Explanation {
-        text: text(fragment, plan, &known),
+        text: text(fragment, plan, &known, &costs, total),
         graph: graph(fragment, &known),
-        plan: steps(fragment, plan, &known),
+        plan: steps(fragment, plan, &known, &costs),
         steps: plan.steps.len(),
         engine: plan.steps.iter().filter(engine).count(),
+        cost: total,
     }
 }
 
-fn text<S>(fragment: &Fragment<S>, plan: &Plan, known: &Known) -> String {
+/// The operation of a step that Candle runs.
+fn op_of<'a>(step: &'a OpStep, attached: &[&'a Op]) -> Option<&'a Op> {
+    match &step.op {
+        PlannedOp::Own(op) => Some(op),
+        PlannedOp::Attached(place) => attached.get(*place as usize).copied(),
+    }
+}
+
+fn text<S>(
+    fragment: &Fragment<S>,
+    plan: &Plan,
+    known: &Known,
+    costs: &[(Option<&Op>, Cost)],
+    total: Cost,
+) -> String {
     let mut out = String::new();
     for source in &fragment.sources {
         let from = match source.source {
             Source::Leaf(..) => "tensor",
             Source::Submitted(_) => "submitted",
         };
-        let _ = writeln!(
-            out,
-            "%{} = {from} {}",
-            source.value,
-            shape(known, source.value)
-        );
+        let shape = shape(known, source.value);
+        let _ = writeln!(out, "%{} = {from} {shape}", source.value);
     }
-    let (mut live, mut most) = (0, 0);
+    let mut buffers = Buffers::default();
     let mut ends = plan.last_uses.iter().peekable();
-    let made: Vec<ValueId> = plan.steps.iter().map(Step::value).collect();
-    for (place, step) in (0..).zip(&plan.steps) {
+    for (place, (step, (op, cost))) in (0..).zip(plan.steps.iter().zip(costs)) {
         let _ = write!(out, "%{} = {} ", step.value(), shape(known, step.value()));
         let _ = match step {
-            Step::Op(step) => writeln!(out, "candle {}({})", name(step), list(&step.inputs)),
+            Step::Op(step) => {
+                let name = op.map_or("custom", Op::name);
+                writeln!(out, "candle {name}({})", list(&step.inputs))
+            }
             Step::Fused(step) => writeln!(out, "fused {}", fused_line(step)),
             Step::Product(step) => writeln!(out, "{}", product_line(step)),
         };
-        live += bytes(known, step.value());
-        most = most.max(live);
-        while let Some((_, done)) = ends.next_if(|(after, _)| *after == place) {
-            if made.contains(done) {
-                live -= bytes(known, *done);
-            }
+        let mut done = Vec::new();
+        while let Some((_, value)) = ends.next_if(|(after, _)| *after == place) {
+            done.push(*value);
         }
+        let is_view = op.is_some_and(is_view);
+        let fate = buffers.after(step, &done, is_view, known);
+        let _ = match is_view {
+            true => writeln!(out, "    a view{fate}"),
+            false => writeln!(out, "    {}{fate}", costs_line(*cost)),
+        };
     }
-    let outputs = list(&plan.outputs);
-    let candle = plan
-        .steps
-        .iter()
-        .filter(|s| matches!(s, Step::Op(_)))
-        .count();
-    let (moved, work) = plan.steps.iter().fold((0, 0), |(moved, work), step| {
-        let read: usize = step.inputs().iter().map(|&input| bytes(known, input)).sum();
-        let work_here = operations(step, known);
-        (moved + read + bytes(known, step.value()), work + work_here)
-    });
+    let candle = costs.iter().filter(|(op, _)| op.is_some()).count();
     let _ = writeln!(
         out,
-        "outputs {outputs}; {} steps for {} operations, {candle} through Candle; about {moved} \
-         bytes moved, {work} operations on numbers, at most {most} bytes of results at once",
+        "outputs {}; {} steps for {} operations, {candle} through Candle; {}; at most {} of \
+         results at once; buffers to the pool: {}",
+        list(&plan.outputs),
         plan.steps.len(),
         fragment.computed.len(),
+        costs_line(total),
+        human(buffers.most),
+        buffers.pooled,
     );
     out
+}
+
+fn costs_line(cost: Cost) -> String {
+    let (read, written) = (human(cost.read), human(cost.written));
+    format!("reads {read}, writes {written}, {}", flops(cost.work))
+}
+
+/// The buffers of results while the steps run, as the runner handles them.
+#[derive(Default)]
+struct Buffers {
+    /// Made by steps, and not done with.
+    live: BTreeSet<ValueId>,
+    /// Those of them that nobody but the engine has seen.
+    own: BTreeSet<ValueId>,
+    bytes: usize,
+    /// The most bytes at once.
+    most: usize,
+    /// How many went to the pool.
+    pooled: usize,
+}
+
+impl Buffers {
+    /// What becomes of the values that are done with after a step.
+    fn after(&mut self, step: &Step, done: &[ValueId], is_view: bool, known: &Known) -> String {
+        let value = step.value();
+        match step {
+            // Candle's result may be a view of what it was given
+            Step::Op(step) => step.inputs.iter().for_each(|input| {
+                self.own.remove(input);
+            }),
+            _ => {
+                self.own.insert(value);
+            }
+        }
+        if !is_view {
+            self.live.insert(value);
+            self.bytes += bytes(known, value);
+            self.most = self.most.max(self.bytes);
+        }
+        let (mut pooled, mut freed) = (Vec::new(), Vec::new());
+        for &value in done {
+            if self.live.remove(&value) {
+                self.bytes -= bytes(known, value);
+                match self.own.remove(&value) {
+                    true => pooled.push(value),
+                    false => freed.push(value),
+                }
+            }
+        }
+        self.pooled += pooled.len();
+        let mut fate = String::new();
+        for (values, what) in [(pooled, "to the pool"), (freed, "freed")] {
+            if !values.is_empty() {
+                let _ = write!(fate, "; then {} {what}", list(&values));
+            }
+        }
+        fate
+    }
 }
 
 fn fused_line(step: &Fused) -> String {
@@ -173,14 +273,19 @@ fn graph<S>(fragment: &Fragment<S>, known: &Known) -> String {
     dot.end()
 }
 
-fn steps<S>(fragment: &Fragment<S>, plan: &Plan, known: &Known) -> String {
+fn steps<S>(
+    fragment: &Fragment<S>,
+    plan: &Plan,
+    known: &Known,
+    costs: &[(Option<&Op>, Cost)],
+) -> String {
     let mut dot = Dot::new("plan");
     for source in &fragment.sources {
         dot.source(source.value, known);
     }
-    for step in &plan.steps {
+    for (step, (op, _)) in plan.steps.iter().zip(costs) {
         let (what, look) = match step {
-            Step::Op(step) => (name(step).to_owned(), "box"),
+            Step::Op(_) => (op.map_or("custom", Op::name).to_owned(), "box"),
             Step::Fused(step) => (step.ops.join("\n"), "box, style=rounded"),
             Step::Product(step) => (product_name(step), "box, style=rounded"),
         };
@@ -233,13 +338,6 @@ impl Dot {
     }
 }
 
-fn name(step: &OpStep) -> &'static str {
-    match &step.op {
-        PlannedOp::Own(op) => op.name(),
-        PlannedOp::Attached(_) => "custom",
-    }
-}
-
 fn list(values: &[ValueId]) -> String {
     let values: Vec<String> = values.iter().map(|value| format!("%{value}")).collect();
     values.join(", ")
@@ -249,31 +347,5 @@ fn shape(known: &Known, value: ValueId) -> String {
     match known.get(&value) {
         Some((dims, dtype)) => format!("{:?} {}", &dims[..], dtype.as_str()),
         None => "?".to_owned(),
-    }
-}
-
-fn bytes(known: &Known, value: ValueId) -> usize {
-    known.get(&value).map_or(0, |(dims, dtype)| {
-        dims.iter().product::<usize>() * dtype.size_in_bytes()
-    })
-}
-
-/// Of a product, its multiplications and additions; of the others, one for each element.
-fn operations(step: &Step, known: &Known) -> usize {
-    let elements = |value: ValueId| known[&value].0.iter().product::<usize>();
-    match step {
-        Step::Fused(step) => step.rows * step.cols * step.ops.len(),
-        Step::Product(step) => {
-            let program = |program: &Fused| program.rows * program.cols * program.ops.len();
-            let programs = step.programs().map(|then| program(&then.program));
-            2 * step.work() + programs.sum::<usize>()
-        }
-        Step::Op(step) => match step.op.own() {
-            Some(Op::Matmul | Op::BroadcastMatmul) => {
-                let inner = known[&step.inputs[0]].0.last().copied().unwrap_or(1);
-                2 * elements(step.value) * inner
-            }
-            _ => elements(step.value),
-        },
     }
 }

@@ -1,9 +1,11 @@
 //! *How* to compute a fragment: pure functions, run on the producer's thread.
 
 mod cache;
+mod constants;
 mod draft;
 mod emit;
 mod epilogue;
+mod estimate;
 mod explain;
 mod fuse;
 mod layout;
@@ -86,7 +88,8 @@ pub struct Passes {
     /// Compute equal subexpressions once, also across the outputs of a submission.
     pub merge: bool,
     /// Leave out what changes nothing: casts to the same dtype, a transposition and its
-    /// inverse, a reshape of a reshape.
+    /// inverse, a reshape of a reshape; and compute what is made of `zeros`, `ones` and `full`
+    /// alone when the plan is made, where that is exact.
     pub simplify: bool,
     /// Run several operations as one step. On the CPU only.
     pub fuse: bool,
@@ -194,6 +197,7 @@ fn plan(mut draft: Draft, passes: Passes) -> Plan {
     draft.drop_dead();
     if passes.simplify {
         simplify::identities(&mut draft);
+        constants::fold(&mut draft);
     }
     if passes.merge {
         simplify::merge(&mut draft);

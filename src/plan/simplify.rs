@@ -3,7 +3,8 @@
 use super::draft::{Draft, DraftNode, Lies, PlannedOp};
 use crate::graph::encode::{Words, dtype_word};
 use crate::graph::fragment::ValueId;
-use crate::graph::{Op, UnaryOp};
+use crate::graph::{BinaryOp, Op, UnaryOp};
+use candle_core::DType;
 use rustc_hash::FxHashMap;
 
 /// Merges nodes that compute the same from the same operands, also across outputs. Operations of
@@ -81,6 +82,7 @@ fn same_as(draft: &Draft, makers: &[Option<usize>], place: usize) -> Option<Valu
         Op::PadWithZeros {
             left: 0, right: 0, ..
         } => Some(input),
+        op if node.scalars.is_empty() && is_neutral(op, to.dtype) => Some(input),
         _ => {
             let before = &draft.nodes[makers[input as usize]?];
             if undone(before, op) {
@@ -89,6 +91,31 @@ fn same_as(draft: &Draft, makers: &[Option<usize>], place: usize) -> Option<Valu
                 repeated(before, op).then_some(input)
             }
         }
+    }
+}
+
+/// Whether an operation with a number gives back every `x`, bit for bit.
+///
+/// Not asked of numbers that are parameters of the plan (those of operations on f32 where steps
+/// are fused): a plan that leaves out `x * 1` would be another one than that of `x * 2`, and in a
+/// fused step the operation costs next to nothing. `x + 0` is no identity on floats: it makes `0`
+/// of `-0`; and so is not `x * 1`, where it is written as the affine `x * 1 + 0`. A signalling
+/// NaN, which no operation makes, stays one.
+fn is_neutral(op: &Op, dtype: DType) -> bool {
+    let is = |value: f64, number: f64| value.to_bits() == number.to_bits();
+    match *op {
+        Op::Affine { mul, add } if dtype.is_int() => is(mul, 1.0) && is(add, 0.0),
+        Op::Affine { mul, add } => is(mul, 1.0) && is(add, -0.0),
+        Op::Powf(power) => is(power, 1.0),
+        // Candle makes an f64 of an f8 by calling itself for ever
+        Op::BinaryScalar { .. } if dtype == DType::F8E4M3 => false,
+        Op::BinaryScalar { op, value } => match op {
+            BinaryOp::Mul | BinaryOp::Div => is(value.to_f64(), 1.0),
+            BinaryOp::Sub => is(value.to_f64(), 0.0),
+            BinaryOp::Add => is(value.to_f64(), if dtype.is_int() { 0.0 } else { -0.0 }),
+            BinaryOp::Maximum | BinaryOp::Minimum => false,
+        },
+        _ => false,
     }
 }
 

@@ -9,12 +9,12 @@ fn fragment(outputs: &[&LazyTensor]) -> Fragment<()> {
     Fragment::cut(outputs.iter().copied(), |_| Ok(None)).unwrap()
 }
 
-/// The plan, without the line that sums up.
+/// The plan, without the estimates and the line that sums up.
 fn plan(outputs: &[&LazyTensor], passes: Passes) -> Vec<String> {
     let explanation = Planner::new(passes, 0).explain(&fragment(outputs));
     let mut lines: Vec<String> = explanation.to_string().lines().map(str::to_owned).collect();
     assert!(lines.pop().is_some_and(|line| line.starts_with("outputs ")));
-    lines.retain(|line| !line.contains("= tensor "));
+    lines.retain(|line| !line.contains("= tensor ") && !line.starts_with(' '));
     lines
 }
 
@@ -308,4 +308,119 @@ fn attention_is_one_step() {
     let weights = scores.softmax(D::Minus1).unwrap();
     let y = weights.matmul(&v).unwrap();
     assert_eq!(plan(&[&y, &weights], Passes::ALL).len(), 2);
+}
+
+/// The whole text: what people see of a small block.
+#[test]
+fn an_explanation_tells_costs_and_what_becomes_of_buffers() {
+    let (a, w, ids) = (x(&[64, 128]), x(&[128, 32]), [3u32, 1, 2]);
+    let ids = LazyTensor::new(&ids, &Device::Cpu).unwrap();
+    let rows = a.index_select(&ids, 0).unwrap();
+    let scaled = rows.tanh().unwrap();
+    let scores = (scaled.matmul(&w).unwrap() * 0.5).unwrap();
+    let sorted = scores.softmax(D::Minus1).unwrap().t().unwrap();
+    let order = sorted
+        .contiguous()
+        .unwrap()
+        .arg_sort_last_dim(true)
+        .unwrap();
+    let explanation = Planner::new(Passes::ALL, 0).explain(&fragment(&[&order, &scaled]));
+    let expected = "\
+%0 = tensor [64, 128] f32
+%1 = tensor [3] u32
+%4 = tensor [128, 32] f32
+%2 = [3, 128] f32 candle index_select(%0, %1)
+    reads 1.5 KiB, writes 1.5 KiB, 0 flop
+%3 = [3, 128] f32 fused {tanh}(%2)
+    reads 1.5 KiB, writes 1.5 KiB, 384 flop; then %2 freed
+%7 = [3, 32] f32 product matmul(%3, %4) of 3 x 128 x 32, then {affine, softmax}(%5) over 3 rows of 32
+    reads 17.5 KiB, writes 384 B, 25.2 kflop
+%9 = [32, 3] f32 fused {contiguous}(%7 in strides [1, 32])
+    reads 384 B, writes 384 B, 0 flop; then %7 to the pool
+%10 = [32, 3] u32 candle arg_sort_last_dim(%9)
+    reads 384 B, writes 384 B, 96 flop; then %9 freed
+outputs %10, %3; 5 steps for 8 operations, 2 through Candle; reads 21.3 KiB, writes 4.1 KiB, \
+25.7 kflop; at most 3.0 KiB of results at once; buffers to the pool: 1
+";
+    assert_eq!(explanation.to_string(), expected, "\n{explanation}");
+}
+
+#[test]
+fn estimates_count_what_is_read_written_and_done() {
+    let totals = |y: &LazyTensor, passes| {
+        let explanation = Planner::new(passes, 0).explain(&fragment(&[y]));
+        let (read, written) = (explanation.bytes_read(), explanation.bytes_written());
+        (read, written, explanation.flops())
+    };
+    let (a, b) = (x(&[4, 8]), x(&[8, 2]));
+    for passes in [Passes::NONE, Passes::ALL] {
+        let product = a.matmul(&b).unwrap();
+        assert_eq!(totals(&product, passes), ((32 + 16) * 4, 8 * 4, 2 * 64));
+        let row = a.broadcast_add(&x(&[8])).unwrap();
+        assert_eq!(totals(&row, passes), ((32 + 8) * 4, 32 * 4, 32));
+        let sums = a.sum(1).unwrap();
+        assert_eq!(totals(&sums, passes), (32 * 4, 4 * 4, 32));
+    }
+    // two operations as one step: what lies between is neither written nor read
+    let y = a.exp().unwrap().neg().unwrap();
+    assert_eq!(totals(&y, Passes::NONE), (256, 256, 64));
+    assert_eq!(totals(&y, Passes::ALL), (128, 128, 64));
+    // a view costs nothing; of a table only the rows that are asked for are read
+    assert_eq!(totals(&a.t().unwrap(), Passes::NONE), (0, 0, 0));
+    let ids = LazyTensor::new(&[0u32, 1], &Device::Cpu).unwrap();
+    let rows = x(&[1000, 8]).index_select(&ids, 0).unwrap();
+    assert_eq!(totals(&rows, Passes::NONE), (64 + 8, 64, 0));
+}
+
+#[test]
+fn constants_are_folded_where_that_is_exact() {
+    let full = |value: f32, dims: &[usize]| LazyTensor::full(value, dims, &Device::Cpu).unwrap();
+    let simplify = Passes {
+        simplify: true,
+        ..Passes::NONE
+    };
+    let (two, three) = (full(2.0, &[2, 3]), full(3.0, &[3, 2]));
+    let five = (&two + three.t().unwrap()).unwrap();
+    let y = five.sqr().unwrap().to_dtype(DType::F64).unwrap();
+    assert_eq!(plan(&[&y], simplify), ["%5 = [2, 3] f64 candle fill()"]);
+    // not what an implementation decides, what is a parameter, and NaN
+    assert_eq!(plan(&[&two.exp().unwrap()], simplify).len(), 2);
+    assert_eq!(plan(&[&(&two * 2.0).unwrap()], simplify).len(), 2);
+    assert_eq!(
+        plan(&[&full(-1.0, &[2]).sqrt().unwrap()], simplify).len(),
+        2
+    );
+    // not a large one in the place of small ones
+    let wide = |x: &LazyTensor| x.broadcast_as((1000, 3)).unwrap();
+    let (a, b) = (full(1.0, &[3]), full(2.0, &[3]));
+    assert_eq!(plan(&[&(wide(&a) + wide(&b)).unwrap()], simplify).len(), 5);
+    // data that exists is another fragment's to change
+    let weight = x(&[2, 3]);
+    assert_eq!(plan(&[&(&weight + &weight).unwrap()], simplify).len(), 1);
+    assert_eq!(plan(&[&y], Passes::NONE).len(), 6);
+}
+
+#[test]
+fn numbers_that_change_nothing_are_left_out_but_not_where_they_are_parameters() {
+    let simplify = Passes {
+        simplify: true,
+        ..Passes::NONE
+    };
+    let ids = LazyTensor::new(&[1i64, 2], &Device::Cpu).unwrap();
+    let same = ((&ids * 1.0).unwrap() + 0.0).unwrap().add(0i64).unwrap();
+    let y = same.sub(1i64).unwrap();
+    assert_eq!(plan(&[&y], simplify).len(), 1);
+    let float = |x: LazyTensor| x.to_dtype(DType::F64).unwrap();
+    let same = float(x(&[2])).mul(1.0f64).unwrap().powf(1.0).unwrap();
+    assert_eq!(plan(&[&same.sub(0.0f64).unwrap()], simplify).len(), 1);
+    // -0 + 0 is 0
+    let other = (float(x(&[2])) + 0.0).unwrap().add(0.0f64).unwrap();
+    assert_eq!(plan(&[&other], simplify).len(), 3);
+    // one plan for every number
+    let planner = Planner::new(Passes::ALL, 16);
+    for n in [1.0, 2.0] {
+        let y = x(&[4]).powf(n).unwrap();
+        drop(planner.prepare(fragment(&[&y])));
+    }
+    assert_eq!(planner.counts(), (1, 1));
 }

@@ -4,6 +4,7 @@ mod admission;
 mod closing;
 mod common;
 mod compiled;
+mod constants;
 mod failure;
 mod futures;
 mod handles;
