@@ -375,7 +375,7 @@ fn a_perceptron_of_many_rows_agrees_with_eager() {
         let y = hidden.broadcast_matmul(&ldown.t().unwrap()).unwrap();
         let y = (y.broadcast_add(&llast).unwrap() + &lx).unwrap();
         let y = || y.layer_norm(&llast, &llast, 1e-3).unwrap();
-        let plan = executor.explain(&y()).unwrap();
+        let plan = executor.explain(y()).unwrap();
         assert_eq!((plan.steps(), plan.engine_steps()), (1, 1), "{plan}");
 
         let hidden = x.broadcast_matmul(&up.t().unwrap()).unwrap();

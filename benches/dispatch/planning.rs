@@ -110,7 +110,7 @@ pub(super) fn planning(json: bool) {
     let print = |what: &str, us: f64, target: &str| match json {
         true => println!(
             "{}",
-            serde_json::json!({"group": "planning", "what": what, "us": us})
+            serde_json::json!({"group": "planning", "what": what.trim(), "us": us})
         ),
         false => line(what, us, "us", target),
     };

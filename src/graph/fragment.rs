@@ -2,7 +2,7 @@
 //! to nodes that were submitted themselves.
 
 use super::kept::Kept;
-use super::node::{Dims, Expr, LazyTensor, Node, NodeId, copy};
+use super::node::{Dims, Expr, Inputs, LazyTensor, Node, NodeId, copy};
 use super::op::Op;
 use crate::error::{Error, Result};
 use candle_core::{DType, Shape, Tensor};
@@ -134,6 +134,9 @@ impl<S> Fragment<S> {
         submitted: impl FnMut(&Node) -> Result<Option<S>>,
     ) -> Result<Self> {
         let mut cut = Cut::new(submitted);
+        let (sources, computed) = LAST.get(); // a thread builds much the same again and again
+        cut.fragment.sources.reserve(sources.min(MOST_KEPT));
+        cut.fragment.computed.reserve(computed.min(MOST_KEPT));
         for output in outputs {
             let value = cut.visit(output)?;
             cut.fragment.outputs.push(value);
@@ -183,12 +186,11 @@ pub(crate) struct Cut<S, F> {
 impl<S, F: FnMut(&Node) -> Result<Option<S>>> Cut<S, F> {
     /// Nothing yet.
     pub(crate) fn new(submitted: F) -> Self {
-        let (sources, computed) = LAST.get(); // a thread builds much the same again and again
         Self {
             fragment: Fragment {
                 values: 0,
-                sources: Vec::with_capacity(sources.min(MOST_KEPT)),
-                computed: Vec::with_capacity(computed.min(MOST_KEPT)),
+                sources: Vec::new(),
+                computed: Vec::new(),
                 given: 0,
                 outputs: SmallVec::new(),
                 host_bytes: 0,
@@ -200,7 +202,7 @@ impl<S, F: FnMut(&Node) -> Result<Option<S>>> Cut<S, F> {
 
     /// Gives `root` a value, and everything below it first. By a loop: graphs are deep.
     pub(crate) fn visit(&mut self, root: &LazyTensor) -> Result<ValueId> {
-        let mut open: Vec<Open> = Vec::with_capacity(LAST.get().1.min(DEEP));
+        let mut open: Vec<Open> = Vec::new();
         let mut value = self.enter(root.clone(), &mut open)?;
         loop {
             match (value, open.last_mut()) {
@@ -248,10 +250,15 @@ impl<S, F: FnMut(&Node) -> Result<Option<S>>> Cut<S, F> {
                     Ok(Some(self.source_of(node, leaf)))
                 }
                 Expr::Op { op, inputs } => {
+                    let mut left = Inputs::new();
+                    inputs.iter().for_each(|input| left.push(input.clone()));
+                    if open.capacity() == 0 {
+                        open.reserve(LAST.get().1.clamp(4, DEEP));
+                    }
                     open.push(Open {
                         id: node.id,
                         op: op.clone(),
-                        inputs: inputs.clone().into_iter(),
+                        inputs: left.into_iter(),
                         visited: SmallVec::new(),
                         dims: copy(&node.dims),
                         dtype: node.dtype,

@@ -33,11 +33,13 @@ struct Parameters {
 impl Parameters {
     /// The places of a node's numbers, if they are parameters: those of operations on f32.
     fn of(&mut self, node: &Computed, on_f32: bool) -> SmallVec<[u32; 2]> {
-        let scalars = match on_f32 {
-            true => node.op.scalars(),
-            false => SmallVec::new(),
-        };
-        scalars.into_iter().map(|s| self.place(s)).collect()
+        let mut places = SmallVec::new();
+        if on_f32 {
+            for &scalar in &node.op.scalars() {
+                places.push(self.place(scalar));
+            }
+        }
+        places
     }
 
     /// The place of a number: each different one stands there once, in first-use order.
@@ -118,7 +120,8 @@ impl Signature {
             let on_f32 = parametric && node.inputs.first().is_some_and(|&i| f32s[i as usize]);
             if on_f32 {
                 node.op.encode_kind(words);
-                words.extend(parameters.of(node, on_f32).into_iter().map(u64::from));
+                let places = parameters.of(node, on_f32);
+                places.iter().for_each(|&place| words.push(place.into()));
             } else {
                 node.op.encode(words);
             }
