@@ -326,4 +326,15 @@ fn a_view_without_elements_may_begin_anywhere() {
     let y = LazyTensor::from(&empty).neg().unwrap();
     let y = executor(Passes::ALL).submit(&y).unwrap().wait().unwrap();
     assert_eq!(y.dims(), [0, 0]);
+    // nor may what is repeated have elements
+    let of = |dims: &[usize]| LazyTensor::ones(dims, DType::F32, &Device::Cpu).unwrap();
+    for (x, y) in [
+        (of(&[3, 0]), of(&[0])),
+        (of(&[0, 3]), of(&[3])),
+        (of(&[2, 0]), of(&[1])),
+    ] {
+        let z = x.broadcast_add(&y).unwrap().broadcast_mul(&y).unwrap();
+        let z = executor(Passes::ALL).submit(&z).unwrap().wait().unwrap();
+        assert_eq!(z.dims(), x.dims());
+    }
 }

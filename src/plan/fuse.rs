@@ -8,7 +8,7 @@
 use super::draft::{Draft, Info, Lies};
 use super::emit::Emit;
 use super::layout::{Layout, is_view};
-use super::program::{Fused, share_registers};
+use super::program::{Fused, move_ahead, period, share_registers};
 use super::{Step, op_step};
 use crate::graph::fragment::ValueId;
 use crate::graph::{Op, ReduceOp};
@@ -234,7 +234,15 @@ impl<'a> Fuse<'a> {
             whole_rows,
             ..
         } = emit;
-        let registers = share_registers(&mut instrs);
+        let unit = match whole_rows {
+            true => domain.cols(),
+            false => period(&instrs, &inputs),
+        };
+        let steady = move_ahead(&mut instrs, |instr| {
+            let period = instr.what.period(&inputs);
+            !instr.per_row && period.is_some_and(|period| unit % period == 0)
+        });
+        let registers = share_registers(&mut instrs, steady);
         let info = self.info(value);
         let count: usize = domain.dims.iter().product();
         let cols = if whole_rows { domain.cols() } else { count };
@@ -247,6 +255,8 @@ impl<'a> Fuse<'a> {
             cols,
             whole_rows,
             instrs,
+            steady,
+            unit,
             registers,
             per_row,
             ops,

@@ -167,6 +167,15 @@ impl Access {
         self.is_run() && self.offset == 0 && self.dims.iter().product::<usize>() == count
     }
 
+    /// After how many elements they are the same again: a row that is repeated, or one element.
+    pub(crate) fn period(&self) -> Option<usize> {
+        match (&self.dims[..], &self.strides[..]) {
+            (_, [] | [0]) => Some(1),
+            (&[_, row], [0, _]) if row > 0 => Some(row),
+            _ => None,
+        }
+    }
+
     /// Calls `run(from, stride, len)` for each run of elements with one stride, in order, of the
     /// `len` elements from place `start` of the view.
     #[inline(always)] // compiled for the instruction set of the loop that it stands in

@@ -23,6 +23,10 @@ pub(crate) struct Fused {
     /// Whether instructions look at whole rows, so that tiles must be whole rows.
     pub(crate) whole_rows: bool,
     pub(crate) instrs: Vec<Instr>,
+    /// So many of the first instructions bring in what is the same for every tile.
+    pub(crate) steady: usize,
+    /// Tiles are a multiple of so many elements, where instructions do not look at whole rows.
+    pub(crate) unit: usize,
     /// How many registers the instructions use.
     pub(crate) registers: usize,
     /// Whether the result, which the last instruction makes, is one number for each row.
@@ -48,6 +52,9 @@ pub(crate) enum Arg {
     /// An operand of dtype F32 that lies in order.
     Input(u16),
 }
+
+/// A tile of more elements would not fit into the nearest cache.
+const LONGEST_PERIOD: usize = 2048;
 
 /// A parameter of the plan.
 pub(crate) type ScalarId = u32;
@@ -98,6 +105,14 @@ pub(crate) enum What {
 }
 
 impl What {
+    /// After how many elements what it loads is the same again, if it does.
+    pub(super) fn period(&self, inputs: &[Operand]) -> Option<usize> {
+        match self {
+            What::Load(input) => inputs[*input as usize].access.period(),
+            _ => None,
+        }
+    }
+
     /// The tiles that it reads.
     fn args(mut self) -> SmallVec<[Arg; 3]> {
         self.args_mut().into_iter().map(|arg| *arg).collect()
@@ -126,9 +141,42 @@ impl What {
     }
 }
 
+/// The longest period of what is loaded again and again for a few elements each.
+pub(super) fn period(instrs: &[Instr], inputs: &[Operand]) -> usize {
+    let periods = instrs.iter().filter_map(|instr| instr.what.period(inputs));
+    periods
+        .filter(|&period| period <= LONGEST_PERIOD)
+        .max()
+        .unwrap_or(1)
+}
+
+/// Puts the instructions for which that holds before all others. They read no register.
+pub(super) fn move_ahead(instrs: &mut Vec<Instr>, ahead: impl Fn(&Instr) -> bool) -> usize {
+    let all = instrs.iter().enumerate();
+    let (mut order, others): (Vec<usize>, Vec<usize>) = all
+        .map(|(place, _)| place)
+        .partition(|&place| ahead(&instrs[place]));
+    let count = order.len();
+    order.extend(others);
+    let mut renamed = vec![0; instrs.len()];
+    for (to, &from) in order.iter().enumerate() {
+        renamed[from] = to as u16;
+    }
+    *instrs = order.iter().map(|&from| instrs[from]).collect();
+    for instr in instrs {
+        instr.to = renamed[instr.to as usize];
+        for arg in instr.what.args_mut() {
+            if let Arg::Register(register) = arg {
+                *register = renamed[*register as usize];
+            }
+        }
+    }
+    count
+}
+
 /// Gives instructions, each of which writes a register of its own, as few registers as they need
-/// at once. Returns how many that are.
-pub(super) fn share_registers(instrs: &mut [Instr]) -> usize {
+/// at once; the first of them keep theirs. Returns how many that are.
+pub(super) fn share_registers(instrs: &mut [Instr], kept: usize) -> usize {
     let mut last_use = vec![0; instrs.len()];
     for (place, instr) in instrs.iter().enumerate() {
         for arg in instr.what.args() {
@@ -149,7 +197,7 @@ pub(super) fn share_registers(instrs: &mut [Instr]) -> usize {
         let mut ended: SmallVec<[u16; 3]> = SmallVec::new();
         for arg in instr.what.args_mut() {
             if let Arg::Register(old) = arg {
-                let ends = last_use[*old as usize] == place;
+                let ends = *old as usize >= kept && last_use[*old as usize] == place;
                 *old = given[*old as usize];
                 if ends && !ended.contains(old) {
                     ended.push(*old);

@@ -61,9 +61,8 @@ pub(super) fn run<'a, T: Send>(
         true => workers.threads(),
         false => 1,
     };
-    let unit = if step.whole_rows { step.cols } else { 1 };
-    let each = (total / unit).div_ceil(threads) * unit;
-    let each_out = if step.per_row { each / unit } else { each };
+    let each = (total / step.unit).div_ceil(threads) * step.unit;
+    let each_out = if step.per_row { each / step.unit } else { each };
     let parts = out.chunks_mut(each_out).enumerate().map(|(i, out)| Part {
         step,
         inputs,
@@ -170,12 +169,9 @@ impl Part<'_> {
         }
     }
 
-    /// A tile is whole rows where instructions look at rows.
+    /// A tile is whole rows where instructions look at rows, or where rows are repeated.
     fn tile_len(&self) -> usize {
-        match self.step.whole_rows {
-            true => self.step.cols * (TILE / self.step.cols).max(1),
-            false => TILE,
-        }
+        self.step.unit * (TILE / self.step.unit).max(1)
     }
 }
 
@@ -214,15 +210,17 @@ impl WithSimd for Run<'_, '_> {
                     rows: 0,
                 },
             };
-            run_tile::<S>(&mut part, registers, at);
+            let skipped = if done == 0 { 0 } else { step.steady };
+            run_tile::<S>(&mut part, registers, at, skipped);
             done += len;
         }
     }
 }
 
-/// Runs the instructions on one tile. The last one writes where the result goes.
+/// Runs the instructions on one tile, but for the first so many. The last one writes where the
+/// result goes.
 #[inline(always)]
-fn run_tile<S: Simd>(part: &mut Part<'_>, registers: &mut [Register], tile: Tile) {
+fn run_tile<S: Simd>(part: &mut Part<'_>, registers: &mut [Register], tile: Tile, skipped: usize) {
     let step = part.step;
     let reads = Reads {
         step,
@@ -231,7 +229,7 @@ fn run_tile<S: Simd>(part: &mut Part<'_>, registers: &mut [Register], tile: Tile
         first: part.first,
     };
     let (before, last) = step.instrs.split_at(step.instrs.len() - 1);
-    for instr in before {
+    for instr in &before[skipped..] {
         let mut to = std::mem::take(&mut registers[instr.to as usize]);
         reads.run::<S>(registers, instr, to.target(tile.len), tile);
         registers[instr.to as usize] = to;
