@@ -206,13 +206,18 @@ fn grow(picks: &[Pick]) -> Vec<Pair> {
         let tensor = Tensor::from_vec(data, dims, &Device::Cpu).unwrap();
         (LazyTensor::from(&tensor), tensor)
     };
-    let mut nodes = vec![
+    let leaves = vec![
         leaf(&[2, 3], 1),
         leaf(&[3, 2], 2),
         leaf(&[3], 3),
         leaf(&[1, 3], 4),
         leaf(&[2, 2, 3], 5),
     ];
+    grow_on(leaves, picks)
+}
+
+/// Grows it further.
+fn grow_on(mut nodes: Vec<Pair>, picks: &[Pick]) -> Vec<Pair> {
     for pick in picks {
         match apply(pick, &nodes) {
             (Ok(lazy), Ok(tensor)) => {
@@ -290,6 +295,35 @@ proptest! {
                 prop_assert_eq!(bits_but_zeros(result), bits_but_zeros(eager), "round {}", round);
             }
         }
+    }
+
+    /// The first part of a graph makes the arguments, with other numbers in each call; the rest is
+    /// a compiled function.
+    #[test]
+    fn a_part_that_is_compiled(picks in prop::collection::vec(pick(&INEXACT), 1..40), at in any::<usize>(), numbers in prop::collection::vec(-2.0f64..2.0, 1..4)) {
+        let passes = [&EXACT[..], &FUSED[..]].concat()[picks.len() % 6];
+        let executor = executor(passes);
+        let (before, after) = picks.split_at(at % (picks.len() + 1));
+        let eager: Vec<Tensor> = grow(before).into_iter().map(|pair| pair.1).collect();
+        let function = executor.compile(|xs: &[LazyTensor]| {
+            let nodes = xs.iter().cloned().zip(eager.clone()).collect();
+            Ok(grow_on(nodes, after).into_iter().map(|pair| pair.0).collect::<Vec<_>>())
+        });
+        for number in numbers {
+            let before: Vec<Pick> = before.iter().map(|p| Pick { number: p.number * number, ..p.clone() }).collect();
+            let nodes = grow(&before);
+            let all = grow_on(nodes.clone(), after);
+            let arguments: Vec<LazyTensor> = nodes.into_iter().map(|pair| pair.0).collect();
+            let results = function.submit(&arguments).unwrap().wait().unwrap();
+            prop_assert_eq!(results.len(), all.len());
+            for (result, (_, eager)) in results.iter().zip(&all) {
+                prop_assert_eq!(bits_but_zeros(result), bits_but_zeros(eager), "{:?}", passes);
+            }
+        }
+        if passes.fuse {
+            prop_assert_eq!(function.traces(), 1);
+        }
+        prop_assert_eq!((executor.stats().live_nodes, executor.stats().live_bytes), (0, 0));
     }
 
     #[test]
