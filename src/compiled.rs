@@ -291,7 +291,7 @@ fn cut_arguments(
             Given::Tensor(_) => return Err(home.foreign(at)),
         });
     }
-    cut.fragment.given = cut.fragment.computed.len();
+    cut.end_arguments();
     cut.fragment.outputs = values.iter().copied().collect();
     Ok(values)
 }

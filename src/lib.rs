@@ -34,6 +34,22 @@
 //! # Ok::<_, Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! # Compiled functions
+//!
+//! [`Executor::compile`] takes a function of lazy tensors. It is traced once for the shapes, dtypes
+//! and devices that it is given; a call builds no graph and plans nothing.
+//!
+//! ```
+//! use candlewick::{Device, Executor, LazyTensor, Tensor};
+//! let executor = Executor::new(&Device::Cpu)?;
+//! let norm = executor.compile(|x: &LazyTensor| x.sqr()?.sum_all()?.sqrt());
+//! for data in [[3f32, 4.0], [6.0, 8.0]] {
+//!     let x = Tensor::new(&data, &Device::Cpu)?;
+//!     assert_eq!(norm.submit(&[x])?.wait()?.to_scalar::<f32>()?, data[0] / 3.0 * 5.0);
+//! }
+//! # Ok::<_, Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! # Handles
 //!
 //! A [`Handle`] is a future on any runtime; off any runtime there are [`Handle::wait`] and

@@ -225,6 +225,14 @@ impl<S, F: FnMut(&Node) -> Result<Option<S>>> Cut<S, F> {
         self.source(value, dims, dtype, Source::Leaf(tensor, None))
     }
 
+    /// What was cut so far makes the arguments of a compiled function. What follows knows their
+    /// values only through placeholders: a node that the function captured and that an argument is
+    /// made of as well is another value there, since the next call brings another argument.
+    pub(crate) fn end_arguments(&mut self) {
+        self.fragment.given = self.fragment.computed.len();
+        self.numbering = Numbering::default();
+    }
+
     /// From here on a placeholder stands for a value.
     pub(crate) fn put(&mut self, placeholder: &LazyTensor, value: ValueId) {
         self.numbering.put(placeholder.0.id, value);

@@ -273,6 +273,57 @@ fn outputs_may_be_arguments_captured_or_the_same_twice_and_arguments_unused() {
     });
 }
 
+/// What is captured stays what it is, also if it was an argument, or a part of one, when the
+/// function was traced.
+#[test]
+fn an_argument_may_be_what_was_captured() {
+    within_limit(|| {
+        let executor = cpu();
+        let (leaf, result) = (tensor(2.0), tensor(3.0).sqr().unwrap());
+        let graph = (&leaf * 2.0).unwrap();
+        let handle = executor.submit(&result).unwrap();
+        let f = executor.compile(|x: &LazyTensor, y: &LazyTensor| {
+            ((x + y)? + &leaf)?.add(&result)?.add(&graph)
+        });
+        let call =
+            |x: &LazyTensor, y: &LazyTensor| value(&f.submit(&[x, y]).unwrap().wait().unwrap());
+        let (other, other_result) = (tensor(20.0), tensor(30.0).sqr().unwrap());
+        let other_graph = (&other * 3.0).unwrap();
+        let other_handle = executor.submit(&other_result).unwrap();
+        for (x, y, expected) in [
+            (&leaf, &leaf, 4.0),
+            (&other, &other, 40.0),
+            (&leaf, &result, 11.0),
+            (&other, &other_result, 920.0),
+            (&graph, &leaf, 6.0),
+            (&other_graph, &other, 80.0),
+            (&graph, &graph, 8.0),
+            (&other_graph, &other_graph, 120.0),
+        ] {
+            assert_eq!(call(x, y), expected + 2.0 + 9.0 + 4.0);
+        }
+        assert_eq!(f.traces(), 4);
+        drop((handle, other_handle));
+    });
+}
+
+#[test]
+fn nothing_in_and_nothing_out_are_functions_too() {
+    within_limit(|| {
+        let executor = cpu();
+        let none = executor.compile(|_: &[LazyTensor]| Ok(Vec::<LazyTensor>::new()));
+        let seven = executor.compile(|_: &[LazyTensor]| (tensor(3.0) * 2.0)? + 1.0);
+        for _ in 0..2 {
+            let nothing: Vec<Tensor> = none.submit(&[tensor(1.0)]).unwrap().wait().unwrap();
+            assert!(nothing.is_empty());
+            let y = seven.submit::<Tensor>(&[]).unwrap().wait().unwrap();
+            assert_eq!(value(&y), 7.0);
+        }
+        executor.shutdown_blocking(None).unwrap();
+        assert_eq!(executor.stats().queued, 0);
+    });
+}
+
 #[test]
 fn no_call_waits_for_an_argument_that_it_does_not_use() {
     within_limit(|| {
