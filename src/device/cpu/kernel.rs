@@ -12,7 +12,7 @@ pub(super) type Target<'a> = &'a mut [MaybeUninit<f32>];
 
 /// Sums of so many interleaved parts of a row are added up in the end: enough for the widest
 /// vectors, and the same for all instruction sets.
-const LANES: usize = 64;
+const LANES: usize = 32;
 
 /// How many elements come before the first whole cache line of the target. They are done apart:
 /// a vector that crosses lines costs twice, and results come with the allocator's alignment.
@@ -193,11 +193,6 @@ fn fold(
     for (part, &x) in parts.iter_mut().zip(chunks.remainder()) {
         *part = each(*part, x);
     }
-    in_pairs(parts, both)
-}
-
-#[inline(always)]
-fn in_pairs(mut parts: [f32; LANES], both: impl Fn(f32, f32) -> f32) -> f32 {
     let mut width = LANES / 2;
     while width > 0 {
         for i in 0..width {
@@ -250,42 +245,20 @@ pub(super) fn spread(to: Target<'_>, rows: &[f32], cols: usize) {
     }
 }
 
-/// Makes a row, and combines its elements in the order of [`fold`] on the way. The row is there
-/// to be made again.
+/// Writes a row that is made in two passes: the first makes what the second reads.
 #[inline(always)]
-fn map_and_sum<'a>(
-    to: Target<'a>,
-    row: &[f32],
-    f: impl Fn(f32) -> f32,
-    term: impl Fn(f32) -> f32,
-) -> (&'a mut [f32], f32) {
-    assert_eq!(to.len(), row.len());
-    let mut parts = [0f32; LANES];
-    let whole = row.len() / LANES * LANES;
-    let (first, rest) = to.split_at_mut(whole);
-    for (to, row) in first.chunks_exact_mut(LANES).zip(row.chunks_exact(LANES)) {
-        for ((to, &x), part) in to.iter_mut().zip(row).zip(&mut parts) {
-            let made = f(x);
-            to.write(made);
-            *part += term(made);
-        }
-    }
-    for ((to, &x), part) in rest.iter_mut().zip(&row[whole..]).zip(&mut parts) {
-        let made = f(x);
-        to.write(made);
-        *part += term(made);
-    }
-    // SAFETY: both parts were written whole.
-    let made = unsafe { &mut *(std::ptr::from_mut(to) as *mut [f32]) };
-    (made, in_pairs(parts, |a, b| a + b))
+fn in_two<'a>(to: Target<'a>, a: &[f32], first: impl Fn(f32) -> f32) -> &'a mut [f32] {
+    map(to, a, first);
+    // SAFETY: `map` wrote every element, for both have the same length.
+    unsafe { &mut *(std::ptr::from_mut(to) as *mut [f32]) }
 }
 
 #[inline(always)]
 pub(super) fn softmax<S: Simd>(to: Target<'_>, a: &[f32], cols: usize) {
     for (to, row) in to.chunks_exact_mut(cols).zip(a.chunks_exact(cols)) {
         let most = max(row);
-        let (powers, sum) = map_and_sum(to, row, |x| math::exp::<S>(x - most), |x| x);
-        let scale = 1.0 / sum;
+        let powers = in_two(to, row, |x| math::exp::<S>(x - most));
+        let scale = 1.0 / sum(powers);
         powers.iter_mut().for_each(|x| *x *= scale);
     }
 }
@@ -294,8 +267,8 @@ pub(super) fn softmax<S: Simd>(to: Target<'_>, a: &[f32], cols: usize) {
 pub(super) fn log_softmax<S: Simd>(to: Target<'_>, a: &[f32], cols: usize) {
     for (to, row) in to.chunks_exact_mut(cols).zip(a.chunks_exact(cols)) {
         let most = max(row);
-        let (powers, sum) = map_and_sum(to, row, |x| math::exp::<S>(x - most), |x| x);
-        let log = math::log::<S>(sum);
+        let powers = in_two(to, row, |x| math::exp::<S>(x - most));
+        let log = math::log::<S>(sum(powers));
         for (to, &x) in powers.iter_mut().zip(row) {
             *to = (x - most) - log;
         }
@@ -318,7 +291,8 @@ pub(super) fn scale(to: Target<'_>, a: &[f32], cols: usize, eps: f32) {
 pub(super) fn center(to: Target<'_>, a: &[f32], cols: usize, eps: f32) {
     for (to, row) in to.chunks_exact_mut(cols).zip(a.chunks_exact(cols)) {
         let mean = sum(row) / cols as f32;
-        let (centered, squares) = map_and_sum(to, row, |x| x - mean, |x| x * x);
+        let centered = in_two(to, row, |x| x - mean);
+        let squares = fold(centered, 0.0, |sum, x| sum + x * x, |a, b| a + b);
         let by = 1.0 / (squares / cols as f32 + eps).sqrt();
         centered.iter_mut().for_each(|x| *x *= by);
     }
