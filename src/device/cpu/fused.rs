@@ -258,7 +258,7 @@ impl Reads<'_> {
             What::Copy(a) => kernel::map(to, arg(a), |x| x),
             What::Unary(op, a) => kernel::unary::<S>(op, to, arg(a)),
             What::Elu(a, alpha) => kernel::elu::<S>(to, arg(a), scalar(alpha)),
-            What::Powf(a, exponent) => kernel::powf(to, arg(a), scalar(exponent)),
+            What::Powf(a, exponent) => kernel::powf::<S>(to, arg(a), scalar(exponent)),
             What::Affine(a, mul, add) => {
                 let (mul, add) = (scalar(mul), scalar(add));
                 kernel::map(to, arg(a), |x| x * mul + add);

@@ -80,11 +80,11 @@ pub(super) fn elu<S: Simd>(to: Target<'_>, a: &[f32], alpha: f32) {
 }
 
 #[inline(always)]
-pub(super) fn powf(to: Target<'_>, a: &[f32], exponent: f32) {
+pub(super) fn powf<S: Simd>(to: Target<'_>, a: &[f32], exponent: f32) {
     if exponent == 2.0 {
         map(to, a, |x| x * x);
     } else {
-        map(to, a, |x| x.powf(exponent));
+        map(to, a, |x| math::powf::<S>(x, exponent));
     }
 }
 
