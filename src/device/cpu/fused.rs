@@ -1,10 +1,13 @@
 //! Runs the programs of fused steps, tile by tile.
 
 use super::super::workers;
+use super::data::{Data, Out, Stored, gather};
 use super::kernel::{self, Target};
-use crate::plan::program::{Arg, Fused, Instr, Operand, What};
+use super::number::Element;
+use crate::plan::program::{Arg, Fused, Instr, What};
+use crate::plan::types::{Compute, Number};
+use candle_core::DType;
 use pulp::{Arch, Simd, WithSimd};
-use std::cell::RefCell;
 use std::mem::MaybeUninit;
 
 /// So many elements of each register fit into the nearest cache together.
@@ -15,19 +18,6 @@ const TILE: usize = 1024;
 const WORTH_HELP: usize = 1 << 22;
 /// Registers for longer tiles are not kept for the next step.
 const LONGEST_KEPT: usize = 4 * TILE;
-
-/// The data of an operand.
-#[derive(Clone, Copy)]
-pub(super) enum Data<'a> {
-    F32(&'a [f32]),
-    U8(&'a [u8]),
-}
-
-/// Where the result goes.
-pub(super) enum Out<'a> {
-    F32(&'a mut [MaybeUninit<f32>]),
-    U8(&'a mut [MaybeUninit<u8>]),
-}
 
 /// A part of a step: so many rows of the whole, from `first` on.
 struct Part<'a> {
@@ -41,12 +31,11 @@ struct Part<'a> {
 }
 
 /// Runs a step, in parts if that is worth it. Writes every element of `out`.
-pub(super) fn run<'a, T: Send>(
-    step: &'a Fused,
-    inputs: &'a [Data<'a>],
-    scalars: &'a [f32],
-    out: &'a mut [MaybeUninit<T>],
-    wrap: fn(&'a mut [MaybeUninit<T>]) -> Out<'a>,
+pub(super) fn run<T: Stored>(
+    step: &Fused,
+    inputs: &[Data<'_>],
+    scalars: &[f32],
+    out: &mut [MaybeUninit<T>],
 ) {
     let total = step.rows * step.cols;
     // what the caller relies on when it calls the result initialised
@@ -67,50 +56,45 @@ pub(super) fn run<'a, T: Send>(
         scalars,
         first: i * each,
         len: each.min(total - i * each),
-        out: wrap(out),
+        out: T::out(out),
     });
     workers::share(parts, Part::run);
 }
 
-thread_local! {
-    /// The registers, kept between steps.
-    static REGISTERS: RefCell<Vec<Register>> = const { RefCell::new(Vec::new()) };
-}
-
 /// Memory for one tile, beginning with a cache line: a vector that crosses lines costs twice.
 #[derive(Default)]
-struct Register {
-    memory: Vec<f32>,
+pub(super) struct Register<T> {
+    memory: Vec<T>,
     start: usize,
 }
 
-impl Register {
+impl<T: Element> Register<T> {
     /// Elements of a cache line.
-    const LINE: usize = 16;
+    const LINE: usize = 64 / size_of::<T>();
 
     /// Makes room for a tile. Registers begin in different lines of their pages: a load waits
     /// for an earlier store to the same place of another page.
     fn reserve(&mut self, number: usize, len: usize) {
         let stagger = number % 8 * Self::LINE;
         if self.memory.len() < len + 9 * Self::LINE {
-            self.memory.resize(len + 9 * Self::LINE, 0.0);
+            self.memory.resize(len + 9 * Self::LINE, T::default());
             let align = self.memory.as_ptr().align_offset(64);
             self.start = align.min(Self::LINE) + stagger;
         }
     }
 
     #[inline(always)]
-    fn tile(&self, len: usize) -> &[f32] {
+    fn tile(&self, len: usize) -> &[T] {
         &self.memory[self.start..self.start + len]
     }
 
     /// The same as something to write to.
     #[inline(always)]
-    fn target(&mut self, len: usize) -> Target<'_> {
-        let tile: *mut [f32] = &mut self.memory[self.start..self.start + len];
+    fn target(&mut self, len: usize) -> Target<'_, T> {
+        let tile: *mut [T] = &mut self.memory[self.start..self.start + len];
         // SAFETY: the same memory, borrowed for as long; instructions only ever write numbers to
         // a target, so the register stays initialised.
-        unsafe { &mut *(tile as *mut [MaybeUninit<f32>]) }
+        unsafe { &mut *(tile as *mut [MaybeUninit<T>]) }
     }
 }
 
@@ -128,7 +112,19 @@ struct Tile {
 impl Part<'_> {
     /// Runs it, with the best instructions that this machine has.
     fn run(self) {
-        let mut registers = REGISTERS.take();
+        match self.step.compute {
+            Compute::F32 => self.run_in::<f32>(),
+            Compute::F64 => self.run_in::<f64>(),
+            Compute::U8 => self.run_in::<u8>(),
+            Compute::U32 => self.run_in::<u32>(),
+            Compute::I16 => self.run_in::<i16>(),
+            Compute::I32 => self.run_in::<i32>(),
+            Compute::I64 => self.run_in::<i64>(),
+        }
+    }
+
+    fn run_in<T: Element>(self) {
+        let mut registers = T::registers().take();
         let count = self.step.registers.max(1);
         if registers.len() < count {
             registers.resize_with(count, Register::default);
@@ -144,7 +140,7 @@ impl Part<'_> {
         };
         Arch::new().dispatch(part);
         if len <= LONGEST_KEPT {
-            REGISTERS.set(registers);
+            T::registers().set(registers);
         }
     }
 
@@ -157,13 +153,13 @@ impl Part<'_> {
     }
 }
 
-struct Run<'a, 'r> {
+struct Run<'a, 'r, T> {
     part: Part<'a>,
-    registers: &'r mut Vec<Register>,
+    registers: &'r mut Vec<Register<T>>,
     tile: usize,
 }
 
-impl WithSimd for Run<'_, '_> {
+impl<T: Element> WithSimd for Run<'_, '_, T> {
     type Output = ();
 
     #[inline(always)]
@@ -192,7 +188,7 @@ impl WithSimd for Run<'_, '_> {
                     rows: 0,
                 },
             };
-            run_tile::<S>(&mut part, registers, at);
+            run_tile::<S, T>(&mut part, registers, at);
             done += len;
         }
     }
@@ -200,7 +196,7 @@ impl WithSimd for Run<'_, '_> {
 
 /// Runs the instructions on one tile. The last one writes where the result goes.
 #[inline(always)]
-fn run_tile<S: Simd>(part: &mut Part<'_>, registers: &mut [Register], tile: Tile) {
+fn run_tile<S: Simd, T: Element>(part: &mut Part<'_>, registers: &mut [Register<T>], tile: Tile) {
     let step = part.step;
     let reads = Reads {
         step,
@@ -210,23 +206,21 @@ fn run_tile<S: Simd>(part: &mut Part<'_>, registers: &mut [Register], tile: Tile
     let (before, last) = step.instrs.split_at(step.instrs.len() - 1);
     for instr in before {
         let mut to = std::mem::take(&mut registers[instr.to as usize]);
-        reads.run::<S>(registers, instr, to.target(tile.len), tile);
+        reads.run::<S, T>(registers, instr, to.target(tile.len), tile);
         registers[instr.to as usize] = to;
     }
     let result = match step.per_row {
-        true => (tile.first_row - part.first / step.cols)..,
-        false => (tile.start - part.first)..,
+        true => tile.first_row - part.first / step.cols,
+        false => tile.start - part.first,
     };
     let len = if step.per_row { tile.rows } else { tile.len };
     let instr = &last[0];
-    match &mut part.out {
-        Out::F32(out) => reads.run::<S>(registers, instr, &mut out[result][..len], tile),
-        Out::U8(out) => {
+    match T::result(part.out.part(result, len)) {
+        Ok(out) => reads.run::<S, T>(registers, instr, out, tile),
+        Err(out) => {
             let mut to = std::mem::take(&mut registers[instr.to as usize]);
-            reads.run::<S>(registers, instr, to.target(tile.len), tile);
-            for (out, &x) in out[result][..len].iter_mut().zip(to.tile(len)) {
-                out.write(if x != 0.0 { 1 } else { 0 });
-            }
+            reads.run::<S, T>(registers, instr, to.target(tile.len), tile);
+            T::store(to.tile(len), out);
             registers[instr.to as usize] = to;
         }
     }
@@ -241,7 +235,13 @@ struct Reads<'a> {
 
 impl Reads<'_> {
     #[inline(always)]
-    fn run<S: Simd>(&self, registers: &[Register], instr: &Instr, to: Target<'_>, tile: Tile) {
+    fn run<S: Simd, T: Element>(
+        &self,
+        registers: &[Register<T>],
+        instr: &Instr,
+        to: Target<'_, T>,
+        tile: Tile,
+    ) {
         let len = if instr.per_row { tile.rows } else { tile.len };
         let to = &mut to[..len];
         let cols = self.step.cols;
@@ -252,26 +252,30 @@ impl Reads<'_> {
         };
         let arg = |arg: Arg| self.arg(registers, arg, place, len);
         let whole = |a: Arg| self.arg(registers, a, tile.start, tile.len);
-        let scalar = |id: u32| self.scalars[id as usize];
+        let number = |number: Number| T::number(number, self.scalars);
         match instr.what {
-            What::Load(input) => self.load(input, to, place),
+            What::Load(input) => {
+                let (operand, data) = (&self.step.inputs[input as usize], self.inputs);
+                match T::elements(data[input as usize]) {
+                    Some(data) => gather(operand, data, to, place, |x| x),
+                    None => T::load(operand, data[input as usize], to, place),
+                }
+            }
             What::Copy(a) => kernel::map(to, arg(a), |x| x),
-            What::Unary(op, a) => kernel::unary::<S>(op, to, arg(a)),
-            What::Elu(a, alpha) => kernel::elu::<S>(to, arg(a), scalar(alpha)),
-            What::Powf(a, exponent) => kernel::powf::<S>(to, arg(a), scalar(exponent)),
+            What::Round(dtype, a) => T::round_half(to, arg(a), dtype == DType::BF16),
+            What::Unary(op, a) => T::unary::<S>(op, to, arg(a)),
+            What::Elu(a, alpha) => T::elu::<S>(to, arg(a), number(alpha)),
+            What::Powf(a, exponent) => T::powf::<S>(to, arg(a), number(exponent)),
             What::Affine(a, mul, add) => {
-                let (mul, add) = (scalar(mul), scalar(add));
-                kernel::map(to, arg(a), |x| x * mul + add);
+                let (mul, add) = (number(mul), number(add));
+                kernel::map(to, arg(a), |x| x.mul(mul).add(add));
             }
             What::Binary(op, a, b) => kernel::binary(op, to, arg(a), arg(b)),
-            What::BinaryScalar(op, a, b) => kernel::binary(op, to, arg(a), scalar(b)),
+            What::BinaryScalar(op, a, b) => kernel::binary(op, to, arg(a), number(b)),
             What::Compare(op, a, b) => kernel::compare(op, to, arg(a), arg(b)),
-            What::CompareScalar(op, a, b) => kernel::compare(op, to, arg(a), scalar(b)),
+            What::CompareScalar(op, a, b) => kernel::compare(op, to, arg(a), number(b)),
             What::Select(c, a, b) => kernel::select(to, arg(c), arg(a), arg(b)),
-            What::Softmax(a) => kernel::softmax::<S>(to, arg(a), cols),
-            What::LogSoftmax(a) => kernel::log_softmax::<S>(to, arg(a), cols),
-            What::Scale(a, eps) => kernel::scale(to, arg(a), cols, eps),
-            What::Center(a, eps) => kernel::center(to, arg(a), cols, eps),
+            What::Row(op, a) => T::row::<S>(op, to, arg(a), cols),
             What::Reduce(op, a) => kernel::reduce(op, to, whole(a), cols),
             What::Spread(a) => {
                 let rows = self.arg(registers, a, tile.first_row, tile.rows);
@@ -282,68 +286,22 @@ impl Reads<'_> {
 
     /// A tile that is there: in a register, or in an operand that lies in order.
     #[inline(always)]
-    fn arg<'a>(
+    fn arg<'a, T: Element>(
         &'a self,
-        registers: &'a [Register],
+        registers: &'a [Register<T>],
         arg: Arg,
         place: usize,
         len: usize,
-    ) -> &'a [f32] {
+    ) -> &'a [T] {
         match arg {
             Arg::Register(register) => registers[register as usize].tile(len),
             Arg::Input(input) => {
                 let from = self.step.inputs[input as usize].access.offset + place;
-                match self.inputs[input as usize] {
-                    Data::F32(data) => &data[from..from + len],
-                    Data::U8(_) => unreachable!("bytes are loaded"),
+                match T::elements(self.inputs[input as usize]) {
+                    Some(data) => &data[from..from + len],
+                    None => unreachable!("other types are loaded"),
                 }
             }
         }
     }
-
-    /// Brings a tile of an operand into order.
-    #[inline(always)]
-    fn load(&self, input: u16, to: Target<'_>, place: usize) {
-        let operand: &Operand = &self.step.inputs[input as usize];
-        match self.inputs[input as usize] {
-            Data::F32(data) => gather(operand, data, to, place, |x| x),
-            Data::U8(data) => gather(operand, data, to, place, f32::from),
-        }
-    }
-}
-
-/// Copies the elements of a view, in its order.
-#[inline(always)]
-fn gather<T: Copy>(
-    operand: &Operand,
-    data: &[T],
-    to: Target<'_>,
-    place: usize,
-    as_f32: impl Fn(T) -> f32,
-) {
-    let mut rest = to;
-    let len = rest.len();
-    operand.access.runs(place, len, |from, stride, count| {
-        let (to, after) = std::mem::take(&mut rest).split_at_mut(count);
-        match stride {
-            0 => {
-                let x = as_f32(data[from]);
-                to.iter_mut().for_each(|to| {
-                    to.write(x);
-                });
-            }
-            1 => {
-                for (to, &x) in to.iter_mut().zip(&data[from..from + count]) {
-                    to.write(as_f32(x));
-                }
-            }
-            _ => {
-                let from = data[from..].iter().step_by(stride);
-                for (to, &x) in to.iter_mut().zip(from) {
-                    to.write(as_f32(x));
-                }
-            }
-        }
-        rest = after;
-    });
 }

@@ -1,7 +1,8 @@
 //! Every function against the same in f64: over a part of all f32 always, over all of them on
 //! request.
 
-use super::kernel::{self, Target};
+use super::kernel::Target;
+use super::number::Element;
 use crate::graph::UnaryOp;
 use pulp::{Arch, Scalar, Simd, WithSimd};
 
@@ -83,7 +84,7 @@ fn gelu_erf(x: f64) -> f64 {
 }
 
 /// One instruction on one tile.
-struct Apply<'a>(Function, Target<'a>, &'a [f32]);
+struct Apply<'a>(Function, Target<'a, f32>, &'a [f32]);
 
 impl WithSimd for Apply<'_> {
     type Output = ();
@@ -91,9 +92,9 @@ impl WithSimd for Apply<'_> {
     fn with_simd<S: Simd>(self, _: S) {
         let Apply(function, to, x) = self;
         match function {
-            Function::Unary(op) => kernel::unary::<S>(op, to, x),
-            Function::Elu(alpha) => kernel::elu::<S>(to, x, alpha),
-            Function::Powf(exponent) => kernel::powf::<S>(to, x, exponent),
+            Function::Unary(op) => f32::unary::<S>(op, to, x),
+            Function::Elu(alpha) => f32::elu::<S>(to, x, alpha),
+            Function::Powf(exponent) => <f32 as Element>::powf::<S>(to, x, exponent),
         }
     }
 }
