@@ -196,10 +196,16 @@ fn bits_but_zeros(tensor: &Tensor) -> (Vec<usize>, Vec<u64>) {
 
 /// Whether `got` is about as far from the truth as eager Candle is. Rounding errors grow on their
 /// way through a graph, and by chance one element may have none: so the largest error of the
-/// tensor counts, and some units in the last place of its largest element.
-fn about_as_good(got: &Tensor, eager: &Tensor, truth: &Tensor) -> Result<(), TestCaseError> {
+/// tensor counts, and some units in the last place of its largest element. Halves are rounded at
+/// other places than by eager Candle, whose errors may cancel where one value is taken from
+/// another that was rounded alike: there the largest element of the whole graph counts.
+fn about_as_good(got: &Tensor, eager: &Tensor, graph: &[Tensor]) -> Result<(), TestCaseError> {
     let dtype = got.dtype();
-    let (got, eager, truth) = (numbers(got), numbers(eager), numbers(truth));
+    let (got, eager, truth) = (
+        numbers(got),
+        numbers(eager),
+        numbers(&graph[graph.len() - 1]),
+    );
     // on the edge of overflow one side may be infinite
     let largest = if dtype == DType::F16 { 1e4 } else { 1e18 };
     let tame = |values: &[f64]| values.iter().all(|x| x.abs() < largest);
@@ -219,7 +225,14 @@ fn about_as_good(got: &Tensor, eager: &Tensor, truth: &Tensor) -> Result<(), Tes
         DType::F64 => (64.0 * 2f64.powi(-29), 256.0, f64::EPSILON),
         _ => (64.0, 256.0, f64::from(f32::EPSILON)),
     };
-    let size = truth.iter().fold(0f64, |most, x| most.max(x.abs()));
+    let most = |values: &[f64]| values.iter().fold(0f64, |most, x| most.max(x.abs()));
+    let size = match dtype {
+        DType::F16 | DType::BF16 => {
+            let sizes = graph.iter().map(|node| most(&numbers(node)));
+            sizes.filter(|size| size.is_finite()).fold(0.0, f64::max)
+        }
+        _ => most(&truth),
+    };
     let allowed = times * distance(&eager) + places * last * size.max(1e-30);
     prop_assert!(
         got.iter().all(|x| x.is_finite()) && distance(&got) <= allowed,
@@ -333,7 +346,7 @@ proptest! {
         let lazy: Vec<&LazyTensor> = chosen.iter().map(|&i| &nodes[i].0).collect();
         let results = executor(Passes::ALL).submit(&lazy).unwrap().wait().unwrap();
         for (result, &i) in results.iter().zip(&chosen) {
-            about_as_good(result, &eager[i].1, &truth[i])?;
+            about_as_good(result, &eager[i].1, &truth[..=i])?;
         }
     }
 

@@ -12,7 +12,7 @@ use crate::plan::program::{Operand, RowOp};
 use crate::plan::types::Number;
 use candle_core::cpu::erf::erf_f64;
 use half::{bf16, f16};
-use pulp::Simd;
+use pulp::{Arch, Simd, WithSimd};
 use std::cell::RefCell;
 use std::thread::LocalKey;
 
@@ -26,6 +26,10 @@ pub(super) trait Float: Element {
 
 macro_rules! float {
     ($type:ident) => {
+        fn dispatch(run: impl WithSimd<Output = ()>) {
+            Arch::new().dispatch(run);
+        }
+
         #[inline(always)]
         fn add(self, other: Self) -> Self {
             self + other
@@ -99,7 +103,7 @@ impl Element for f32 {
     #[inline(always)]
     fn load(operand: &Operand, data: Data<'_>, to: Target<'_, Self>, place: usize) {
         match data {
-            Data::F32(data) => gather(operand, data, to, place, |x| x),
+            Data::F32(data) => gather_rare(operand, data, to, place, |x| x),
             Data::BF16(data) => gather(operand, data, to, place, from_bf16),
             Data::F16(data) => gather_f16(operand, data, to, place),
             Data::U8(data) => gather(operand, data, to, place, f32::from),
@@ -114,7 +118,7 @@ impl Element for f32 {
     #[inline(always)]
     fn store(from: &[Self], out: Out<'_>) {
         match out {
-            Out::F32(out) => put(out, from, |x| x),
+            Out::F32(out) => put_rare(out, from, |x| x),
             Out::BF16(out) => put(out, from, to_bf16),
             Out::F16(out) => put_f16(out, from),
             Out::U8(out) => put(out, from, |x| x as u8),

@@ -7,7 +7,7 @@ use super::number::Element;
 use crate::plan::program::{Arg, Fused, Instr, What};
 use crate::plan::types::{Compute, Number};
 use candle_core::DType;
-use pulp::{Arch, Simd, WithSimd};
+use pulp::{Simd, WithSimd};
 use std::mem::MaybeUninit;
 
 /// So many elements of each register fit into the nearest cache together.
@@ -138,7 +138,7 @@ impl Part<'_> {
             registers: &mut registers,
             tile: len,
         };
-        Arch::new().dispatch(part);
+        T::dispatch(part);
         if len <= LONGEST_KEPT {
             T::registers().set(registers);
         }
@@ -203,26 +203,27 @@ fn run_tile<S: Simd, T: Element>(part: &mut Part<'_>, registers: &mut [Register<
         inputs: part.inputs,
         scalars: part.scalars,
     };
-    let (before, last) = step.instrs.split_at(step.instrs.len() - 1);
-    for instr in before {
-        let mut to = std::mem::take(&mut registers[instr.to as usize]);
-        reads.run::<S, T>(registers, instr, to.target(tile.len), tile);
-        registers[instr.to as usize] = to;
-    }
-    let result = match step.per_row {
+    let first = match step.per_row {
         true => tile.first_row - part.first / step.cols,
         false => tile.start - part.first,
     };
     let len = if step.per_row { tile.rows } else { tile.len };
-    let instr = &last[0];
-    match T::result(part.out.part(result, len)) {
-        Ok(out) => reads.run::<S, T>(registers, instr, out, tile),
-        Err(out) => {
-            let mut to = std::mem::take(&mut registers[instr.to as usize]);
-            reads.run::<S, T>(registers, instr, to.target(tile.len), tile);
-            T::store(to.tile(len), out);
-            registers[instr.to as usize] = to;
+    let mut left = step.instrs.len();
+    for instr in &step.instrs {
+        left -= 1;
+        let mut to = std::mem::take(&mut registers[instr.to as usize]);
+        let result = match left {
+            0 => T::result(part.out.part(first, len)),
+            _ => None,
+        };
+        let stored = left == 0 && result.is_none();
+        // one call for all, because it is inlined
+        let target = result.unwrap_or_else(|| to.target(tile.len));
+        reads.run::<S, T>(registers, instr, target, tile);
+        if stored {
+            T::store(to.tile(len), part.out.part(first, len));
         }
+        registers[instr.to as usize] = to;
     }
 }
 

@@ -8,7 +8,7 @@ use crate::graph::UnaryOp;
 use crate::plan::program::{Operand, RowOp};
 use crate::plan::types::Number;
 use half::{bf16, f16};
-use pulp::Simd;
+use pulp::{Scalar, Simd, WithSimd};
 use std::cell::RefCell;
 use std::thread::LocalKey;
 
@@ -17,6 +17,9 @@ pub(super) trait Element: Copy + Default + PartialOrd + Send + Sync + 'static {
     const ONE: Self;
 
     fn number(number: Number, parameters: &[f32]) -> Self;
+    /// Runs something, with the best instructions of this machine if that is worth its code:
+    /// all that it calls is compiled for each set of instructions.
+    fn dispatch(run: impl WithSimd<Output = ()>);
     /// The registers of this thread, kept between steps.
     fn registers() -> &'static LocalKey<RefCell<Vec<Register<Self>>>>;
 
@@ -25,7 +28,7 @@ pub(super) trait Element: Copy + Default + PartialOrd + Send + Sync + 'static {
     /// Casts the elements of an operand, in its order.
     fn load(operand: &Operand, data: Data<'_>, to: Target<'_, Self>, place: usize);
     /// The result itself, if it is of this type.
-    fn result<'a>(out: Out<'a>) -> Result<Target<'a, Self>, Out<'a>>;
+    fn result(out: Out<'_>) -> Option<Target<'_, Self>>;
     /// Casts to the type of the result.
     fn store(from: &[Self], out: Out<'_>);
 
@@ -72,10 +75,10 @@ macro_rules! common {
         }
 
         #[inline(always)]
-        fn result<'a>(out: Out<'a>) -> Result<Target<'a, Self>, Out<'a>> {
+        fn result(out: Out<'_>) -> Option<Target<'_, Self>> {
             match out {
-                Out::$variant(out) => Ok(out),
-                other => Err(other),
+                Out::$variant(out) => Some(out),
+                _ => None,
             }
         }
     };
@@ -121,6 +124,10 @@ macro_rules! integer {
         impl Element for $type {
             common!($type $variant);
             casts!($type |x| f16::from_f32(x as f32), |x| bf16::from_f32(x as f32));
+
+            fn dispatch(run: impl WithSimd<Output = ()>) {
+                Scalar::new().vectorize(run);
+            }
 
             #[inline(always)]
             fn add(self, other: Self) -> Self {
