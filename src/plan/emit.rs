@@ -3,10 +3,10 @@
 use super::draft::DraftNode;
 use super::fuse::Fuse;
 use super::layout::Layout;
-use super::program::{Arg, Instr, Operand, What};
+use super::program::{Arg, Instr, Operand, RowOp, What};
+use super::types::{Compute, Number, is_half};
 use crate::graph::fragment::ValueId;
 use crate::graph::{BinaryOp, Op};
-use candle_core::DType;
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
@@ -15,6 +15,9 @@ pub(super) struct Emit<'a, 'b> {
     fuse: &'b Fuse<'a>,
     /// Of whole elements.
     dims: &'a [usize],
+    compute: Compute,
+    /// The result.
+    result: ValueId,
     pub(super) instrs: Vec<Instr>,
     pub(super) inputs: SmallVec<[Operand; 4]>,
     /// What the program makes, and whether that is one number for each row.
@@ -27,10 +30,17 @@ pub(super) struct Emit<'a, 'b> {
 
 impl<'a, 'b> Emit<'a, 'b> {
     /// An empty program on elements of these dimensions.
-    pub(super) fn new(fuse: &'b Fuse<'a>, dims: &'a [usize]) -> Self {
+    pub(super) fn new(
+        fuse: &'b Fuse<'a>,
+        dims: &'a [usize],
+        compute: Compute,
+        result: ValueId,
+    ) -> Self {
         Self {
             fuse,
             dims,
+            compute,
+            result,
             instrs: Vec::new(),
             inputs: SmallVec::new(),
             made: FxHashMap::default(),
@@ -105,7 +115,7 @@ impl<'a, 'b> Emit<'a, 'b> {
         let access = layout.collapsed();
         let dtype = self.fuse.info(base).dtype;
         let number = self.inputs.len() as u16;
-        let whole = access.is_run() && !access.strides.is_empty() && dtype == DType::F32;
+        let whole = access.is_run() && !access.strides.is_empty() && dtype == self.compute.dtype();
         self.inputs.push(Operand {
             value: base,
             as_it_lies: self.fuse.as_it_lies(base),
@@ -124,18 +134,21 @@ impl<'a, 'b> Emit<'a, 'b> {
             unreachable!("the user's own operations go to Candle")
         };
         let input = |i: usize| node.inputs[i];
-        let scalar = |i: usize| node.scalars[i];
+        let scalar = |i: usize| match node.scalars.get(i) {
+            Some(&parameter) => Number::Parameter(parameter),
+            None => Number::of(op, i, self.fuse.info(node.inputs[0]).dtype),
+        };
         let (arg, per_row) = match op {
-            Op::Softmax(_) | Op::SoftmaxLastDim => (self.row(What::Softmax, input(0)), false),
-            Op::LogSoftmax(_) => (self.row(What::LogSoftmax, input(0)), false),
+            Op::Softmax(_) | Op::SoftmaxLastDim => (self.row(RowOp::Softmax, input(0)), false),
+            Op::LogSoftmax(_) => (self.row(RowOp::LogSoftmax, input(0)), false),
             Op::RmsNorm { eps } => {
-                let scaled = self.row(|a| What::Scale(a, *eps), input(0));
+                let scaled = self.row(RowOp::Scale(*eps), input(0));
                 let alpha = self.arg(input(1), all);
                 let times = What::Binary(BinaryOp::Mul, scaled, alpha);
                 (self.push(times, false), false)
             }
             Op::LayerNorm { eps } => {
-                let centered = self.row(|a| What::Center(a, *eps), input(0));
+                let centered = self.row(RowOp::Center(*eps), input(0));
                 let (alpha, beta) = (self.arg(input(1), all), self.arg(input(2), all));
                 let times = What::Binary(BinaryOp::Mul, centered, alpha);
                 let scaled = self.push(times, false);
@@ -150,11 +163,18 @@ impl<'a, 'b> Emit<'a, 'b> {
                     interleaved,
                     args: [x, cos, sin],
                 };
-                (self.row(args, input(0)), false)
+                self.whole_rows = true;
+                let x = self.arg(input(0), all);
+                (self.push(args(x), false), false)
             }
             Op::Reduce { op, .. } => {
                 let arg = self.arg(input(0), all);
                 (self.push(What::Reduce(*op, arg), true), true)
+            }
+            Op::ToDType(_) | Op::Contiguous => {
+                let per_row = own != all;
+                let arg = self.arg(input(0), own);
+                (self.same(node, arg, per_row), per_row)
             }
             _ => {
                 let per_row = own != all;
@@ -169,7 +189,7 @@ impl<'a, 'b> Emit<'a, 'b> {
                     Op::Compare { op, .. } => What::Compare(op, arg(0), arg(1)),
                     Op::CompareScalar { op, .. } => What::CompareScalar(op, arg(0), scalar(0)),
                     Op::WhereCond => What::Select(arg(0), arg(1), arg(2)),
-                    _ => What::Copy(arg(0)),
+                    _ => unreachable!("goes to Candle"),
                 };
                 (self.push(what, per_row), per_row)
             }
@@ -177,9 +197,29 @@ impl<'a, 'b> Emit<'a, 'b> {
         self.made.insert(node.value, (arg, per_row));
     }
 
-    fn row(&mut self, what: impl FnOnce(Arg) -> What, input: ValueId) -> Arg {
+    fn row(&mut self, op: RowOp, input: ValueId) -> Arg {
         self.whole_rows = true;
         let arg = self.arg(input, self.dims);
-        self.push(what(arg), false)
+        self.push(What::Row(op, arg), false)
+    }
+
+    /// What a cast, or a copy in order, makes of a tile: nothing, for loads and stores cast, but
+    /// for halves on the way, which have fewer digits than the registers. Only the result must be
+    /// made by an instruction, which the last one may have done already.
+    fn same(&mut self, node: &DraftNode, arg: Arg, per_row: bool) -> Arg {
+        let (from, to) = (
+            self.fuse.info(node.inputs[0]).dtype,
+            self.fuse.info(node.value).dtype,
+        );
+        let is_result = node.value == self.result;
+        let made_last = self
+            .instrs
+            .last()
+            .is_some_and(|last| arg == Arg::Register(last.to) && last.per_row == per_row);
+        match is_result {
+            false if is_half(to) && from != to => self.push(What::Round(to, arg), per_row),
+            true if !made_last => self.push(What::Copy(arg), per_row),
+            _ => arg,
+        }
     }
 }

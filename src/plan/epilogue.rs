@@ -2,10 +2,12 @@
 //! residual; and between two products, as attention has it.
 
 use super::Step;
-use super::fuse::{Fuse, Role};
+use super::fuse::Fuse;
 use super::layout::is_view;
 use super::product::{Product, Second, Then, product};
 use super::program::Fused;
+use super::role::Role;
+use super::types::Compute;
 use crate::graph::fragment::ValueId;
 use std::collections::BTreeSet;
 
@@ -17,8 +19,8 @@ const SMALL_RIGHT: usize = 1 << 20;
 
 impl Fuse<'_> {
     /// A fused step, or the product that it is done to.
-    pub(super) fn elements(&self, place: usize, role: Role) -> Step {
-        let (program, members) = self.group(place, role);
+    pub(super) fn elements(&self, place: usize, role: Role, compute: Compute) -> Step {
+        let (program, members) = self.group(place, role, compute);
         let fits = |product: &Product| {
             let right = product.inner() * product.columns();
             !program.whole_rows || product.m >= MANY_ROWS || right <= SMALL_RIGHT
@@ -75,12 +77,12 @@ impl Fuse<'_> {
             && self.info(left).dims.iter().product::<usize>() == count
             && last.a.batch == strides(&last.batch, last.m * last.k);
         let maker = self.makers[left as usize]? as usize;
-        let role = self.role(maker)?;
+        let (role, compute) = self.own(maker)?;
         let reader = BTreeSet::from([self.makers[last.value as usize]? as usize]);
         if !in_order || !self.is_only_read_by(left, &reader) {
             return None;
         }
-        let (program, members) = self.group(maker, role);
+        let (program, members) = self.group(maker, role, compute);
         if !program.whole_rows && last.m < MANY_ROWS {
             return None; // two steps, whose columns can be divided among threads
         }

@@ -6,7 +6,7 @@
 //! exceptions are those of several passes, listed below, and products, whose multiplications and
 //! additions are counted.
 
-use super::program::{Fused, What};
+use super::program::{Fused, RowOp, What};
 use super::{OpStep, Product, Step};
 use crate::graph::fragment::ValueId;
 use crate::graph::{Dims, Op};
@@ -85,9 +85,9 @@ fn fused_work(step: &Fused) -> usize {
         What::Reduce(..) => count,
         _ if instr.per_row => step.rows,
         What::Affine(..) => 2 * count,
-        What::Softmax(_) | What::LogSoftmax(_) => SOFTMAX * count,
-        What::Center(..) => CENTER * count,
-        What::Scale(..) => SCALE * count,
+        What::Row(RowOp::Softmax | RowOp::LogSoftmax, _) => SOFTMAX * count,
+        What::Row(RowOp::Center(_), _) => CENTER * count,
+        What::Row(RowOp::Scale(_), _) => SCALE * count,
         _ => count,
     });
     work.fold(0, usize::saturating_add)

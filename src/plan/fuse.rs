@@ -9,31 +9,17 @@ use super::draft::{Draft, Info, Lies};
 use super::emit::Emit;
 use super::layout::{Layout, is_view};
 use super::program::{Fused, move_ahead, period, share_registers};
+use super::role::Role;
+use super::types::Compute;
 use super::{Step, op_step};
+use crate::graph::Op;
 use crate::graph::fragment::ValueId;
-use crate::graph::{Op, ReduceOp};
-use candle_core::DType;
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 use std::collections::BTreeSet;
 
 /// A step takes so many operations at most.
 const MOST_OPS: usize = 64;
-/// A row that is looked at as a whole has so many elements at most: a few of them fit into the
-/// cache of a core.
-const LONGEST_ROW: usize = 1 << 15;
-
-/// What the engine makes of an operation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Role {
-    /// Each element by itself.
-    Element,
-    /// Rows of the dimensions from this one on.
-    Row(usize),
-    /// One number for each such row.
-    Reduce(usize),
-}
-
 /// The rows that a step works on: the dimensions before `split`, and from there on.
 struct Domain<'a> {
     dims: &'a [usize],
@@ -67,8 +53,8 @@ pub(super) fn steps(draft: &Draft) -> Vec<Step> {
         if !fuse.needed[node.value as usize] {
             continue;
         }
-        let step = match fuse.role(place) {
-            Some(role) => fuse.elements(place, role),
+        let step = match fuse.own(place) {
+            Some((role, compute)) => fuse.elements(place, role, compute),
             None => match fuse.product(place) {
                 Some(product) => Step::Product(Box::new(product)),
                 None => op_step(draft, node),
@@ -119,53 +105,8 @@ impl<'a> Fuse<'a> {
         self.draft.info(value)
     }
 
-    /// What the engine makes of a node; `None` if it goes to Candle.
-    pub(super) fn role(&self, place: usize) -> Option<Role> {
-        let node = &self.draft.nodes[place];
-        let op = node.op.own()?;
-        let dtype = |i: usize| node.inputs.get(i).map(|&v| self.info(v).dtype);
-        let f32s = |from: usize| (from..node.inputs.len()).all(|i| dtype(i) == Some(DType::F32));
-        let first = &self.info(*node.inputs.first()?).dims;
-        let rank = first.len();
-        let row = |split: usize| first[split..].iter().product::<usize>() <= LONGEST_ROW;
-        let elements = first.iter().all(|&d| d > 0);
-        match op {
-            Op::WhereCond => (dtype(0) == Some(DType::U8) && f32s(1)).then_some(Role::Element),
-            Op::ToDType(DType::F32) => (dtype(0) == Some(DType::U8)).then_some(Role::Element),
-            _ if !f32s(0) => None,
-            Op::Unary(_)
-            | Op::Elu(_)
-            | Op::Powf(_)
-            | Op::Affine { .. }
-            | Op::Binary { .. }
-            | Op::BinaryScalar { .. }
-            | Op::Compare { .. }
-            | Op::CompareScalar { .. }
-            | Op::Contiguous => Some(Role::Element),
-            Op::Softmax(dim) | Op::LogSoftmax(dim) if dim + 1 == rank && row(*dim) && elements => {
-                Some(Role::Row(*dim))
-            }
-            Op::SoftmaxLastDim | Op::RmsNorm { .. } | Op::LayerNorm { .. } | Op::Rope { .. }
-                if rank > 0 && row(rank - 1) && elements =>
-            {
-                Some(Role::Row(rank - 1))
-            }
-            Op::Reduce {
-                op: ReduceOp::Sum | ReduceOp::Max | ReduceOp::Min,
-                dims,
-                ..
-            } => {
-                let split = rank.checked_sub(dims.len())?;
-                let trailing = (split..rank).all(|d| dims.contains(&d));
-                let fits = !dims.is_empty() && trailing && row(split) && elements;
-                fits.then_some(Role::Reduce(split))
-            }
-            _ => None,
-        }
-    }
-
     /// The rows that a step with this node as its result works on.
-    fn domain(&self, place: usize, role: Role) -> Domain<'a> {
+    fn domain(&self, place: usize, role: Role, compute: Compute) -> Domain<'a> {
         let node = &self.draft.nodes[place];
         let own = &self.info(node.value).dims;
         match role {
@@ -174,13 +115,13 @@ impl<'a> Fuse<'a> {
                 dims: &self.info(node.inputs[0]).dims,
                 split,
             },
-            Role::Element => self.domain_of_elements(place, own),
+            Role::Element => self.domain_of_elements(place, own, compute),
         }
     }
 
     /// What is done to each element joins the rows that it is made from, or that it is made of:
     /// a normalisation before it, or a reduction.
-    fn domain_of_elements(&self, place: usize, own: &'a [usize]) -> Domain<'a> {
+    fn domain_of_elements(&self, place: usize, own: &'a [usize], compute: Compute) -> Domain<'a> {
         let mut ways: SmallVec<[usize; 8]> = SmallVec::from_slice(&[place]);
         let mut looked_at = 0;
         while let Some(place) = ways.pop() {
@@ -190,7 +131,8 @@ impl<'a> Fuse<'a> {
                     continue;
                 };
                 let maker = maker as usize;
-                if looked_at > MOST_OPS || self.needed[input as usize] {
+                let apart = self.needed[input as usize] || !self.computes_in(maker, compute);
+                if looked_at > MOST_OPS || apart {
                     continue; // far enough, or a step of its own
                 }
                 let dims: &[usize] = &self.info(input).dims;
@@ -216,17 +158,22 @@ impl<'a> Fuse<'a> {
     }
 
     /// The program whose result is the node at `place`, and the nodes in it.
-    pub(super) fn group(&self, place: usize, role: Role) -> (Box<Fused>, BTreeSet<usize>) {
-        let domain = self.domain(place, role);
-        let members = self.members(place, &domain);
-        let mut emit = Emit::new(self, domain.dims);
+    pub(super) fn group(
+        &self,
+        place: usize,
+        role: Role,
+        compute: Compute,
+    ) -> (Box<Fused>, BTreeSet<usize>) {
+        let domain = self.domain(place, role, compute);
+        let members = self.members(place, &domain, compute);
+        let value = self.draft.nodes[place].value;
+        let mut emit = Emit::new(self, domain.dims, compute, value);
         let mut ops = Vec::new();
         for &place in &members {
             let node = &self.draft.nodes[place];
             emit.node(node);
             ops.extend(node.op.own().map(Op::name));
         }
-        let value = self.draft.nodes[place].value;
         let per_row = emit.is_per_row(value);
         let Emit {
             mut instrs,
@@ -250,6 +197,7 @@ impl<'a> Fuse<'a> {
             value,
             dims: info.dims.clone(),
             dtype: info.dtype,
+            compute,
             inputs,
             rows: if count == 0 { 0 } else { count / cols },
             cols,
@@ -266,7 +214,7 @@ impl<'a> Fuse<'a> {
 
     /// The nodes of a step, in order. Going from users to operands, a node's users have all been
     /// looked at before it is.
-    fn members(&self, place: usize, domain: &Domain<'_>) -> BTreeSet<usize> {
+    fn members(&self, place: usize, domain: &Domain<'_>, compute: Compute) -> BTreeSet<usize> {
         let mut members = BTreeSet::from([place]);
         let mut candidates: BTreeSet<usize> = BTreeSet::new();
         let mut inside: FxHashMap<ValueId, u32> = FxHashMap::default();
@@ -280,8 +228,11 @@ impl<'a> Fuse<'a> {
             while let Some(place) = candidates.pop_last() {
                 let value = self.draft.nodes[place].value;
                 let only_here = inside[&value] == self.uses[value as usize];
-                let joins =
-                    || self.joins(place, domain) && self.fits_users(place, &members, domain);
+                let joins = || {
+                    self.computes_in(place, compute)
+                        && self.joins(place, domain)
+                        && self.fits_users(place, &members, domain)
+                };
                 if only_here && members.len() < MOST_OPS && joins() {
                     members.insert(place);
                     next = Some(place);

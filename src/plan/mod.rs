@@ -11,8 +11,10 @@ mod fuse;
 mod layout;
 pub(crate) mod product;
 pub(crate) mod program;
+mod role;
 mod signature;
 mod simplify;
+pub(crate) mod types;
 
 use crate::graph::fragment::{Fragment, SourceValue, ValueId};
 use crate::graph::{Dims, Op};
@@ -92,6 +94,11 @@ pub struct Passes {
     /// alone when the plan is made, where that is exact.
     pub simplify: bool,
     /// Run several operations as one step. On the CPU only.
+    ///
+    /// A step of f16 or bf16 computes in f32 and rounds once, when its result is stored, and where
+    /// the graph casts to such a dtype; eager Candle rounds after each operation. So its results
+    /// differ from eager ones, and are closer to the exact ones: what overflows in between does
+    /// not become infinite.
     pub fuse: bool,
 }
 

@@ -4,6 +4,7 @@
 use super::draft::{Draft, DraftNode};
 use super::layout::Layout;
 use super::program::{Fused, Operand};
+use super::types::Compute;
 use crate::graph::fragment::ValueId;
 use crate::graph::{Dims, Op};
 use candle_core::DType;
@@ -128,6 +129,7 @@ impl Then {
         let count = product.count() * product.m * n;
         let mut reads = program.inputs.iter().filter(|input| input.value == raw);
         let fits = program.dtype == DType::F32
+            && program.compute == Compute::F32
             && !program.per_row
             && program.rows * program.cols == count
             && (!program.whole_rows || program.cols == n)

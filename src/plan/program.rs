@@ -5,6 +5,7 @@
 //! argument is computed before it is used, and never write a register that they read.
 
 use super::layout::Access;
+use super::types::{Compute, Number};
 use crate::graph::fragment::ValueId;
 use crate::graph::{BinaryOp, CompareOp, Dims, ReduceOp, UnaryOp};
 use candle_core::DType;
@@ -15,8 +16,10 @@ use smallvec::SmallVec;
 pub(crate) struct Fused {
     pub(crate) value: ValueId,
     pub(crate) dims: Dims,
-    /// `F32`, or `U8` of a comparison.
+    /// Of the result.
     pub(crate) dtype: DType,
+    /// The type of the registers.
+    pub(crate) compute: Compute,
     pub(crate) inputs: SmallVec<[Operand; 4]>,
     pub(crate) rows: usize,
     pub(crate) cols: usize,
@@ -49,15 +52,12 @@ pub(crate) struct Operand {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Arg {
     Register(u16),
-    /// An operand of dtype F32 that lies in order.
+    /// An operand of the registers' type that lies in order.
     Input(u16),
 }
 
 /// A tile of more elements would not fit into the nearest cache.
 const LONGEST_PERIOD: usize = 2048;
-
-/// A parameter of the plan.
-pub(crate) type ScalarId = u32;
 
 /// One instruction: on a tile, or on the numbers of its rows.
 #[derive(Clone, Copy, Debug)]
@@ -70,27 +70,24 @@ pub(crate) struct Instr {
 /// What an instruction does.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum What {
-    /// Reads an operand that does not lie in order, or is not F32.
+    /// Reads an operand that does not lie in order, or is not of the registers' type.
     Load(u16),
     /// The same once more.
     Copy(Arg),
+    /// Rounded to f16 or bf16.
+    Round(DType, Arg),
     Unary(UnaryOp, Arg),
-    Elu(Arg, ScalarId),
-    Powf(Arg, ScalarId),
-    Affine(Arg, ScalarId, ScalarId),
+    Elu(Arg, Number),
+    Powf(Arg, Number),
+    Affine(Arg, Number, Number),
     Binary(BinaryOp, Arg, Arg),
-    BinaryScalar(BinaryOp, Arg, ScalarId),
+    BinaryScalar(BinaryOp, Arg, Number),
     Compare(CompareOp, Arg, Arg),
-    CompareScalar(CompareOp, Arg, ScalarId),
+    CompareScalar(CompareOp, Arg, Number),
     /// The second where the first is not zero, else the third.
     Select(Arg, Arg, Arg),
     /// Over each row.
-    Softmax(Arg),
-    LogSoftmax(Arg),
-    /// Divided by the root of the mean square and `eps`.
-    Scale(Arg, f32),
-    /// Mean zero, divided by the root of the variance and `eps`.
-    Center(Arg, f32),
+    Row(RowOp, Arg),
     /// The second and third are cosines and sines for each element; see [`Op::Rope`].
     ///
     /// [`Op::Rope`]: crate::graph::Op::Rope
@@ -102,6 +99,17 @@ pub(crate) enum What {
     Reduce(ReduceOp, Arg),
     /// That number for each element of the row.
     Spread(Arg),
+}
+
+/// What is done to each row.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum RowOp {
+    Softmax,
+    LogSoftmax,
+    /// Divided by the root of the mean square and `eps`.
+    Scale(f32),
+    /// Mean zero, divided by the root of the variance and `eps`.
+    Center(f32),
 }
 
 impl What {
@@ -128,10 +136,8 @@ impl What {
             | What::Affine(a, ..)
             | What::BinaryScalar(_, a, _)
             | What::CompareScalar(_, a, _)
-            | What::Softmax(a)
-            | What::LogSoftmax(a)
-            | What::Scale(a, _)
-            | What::Center(a, _)
+            | What::Round(_, a)
+            | What::Row(_, a)
             | What::Reduce(_, a)
             | What::Spread(a) => SmallVec::from_iter([a]),
             What::Binary(_, a, b) | What::Compare(_, a, b) => SmallVec::from_iter([a, b]),
@@ -150,12 +156,12 @@ pub(super) fn period(instrs: &[Instr], inputs: &[Operand]) -> usize {
         .unwrap_or(1)
 }
 
-/// Puts the instructions for which that holds before all others. They read no register.
+/// Puts the instructions for which that holds before all others, but not the last. They read no
+/// register. Returns how many that are.
 pub(super) fn move_ahead(instrs: &mut Vec<Instr>, ahead: impl Fn(&Instr) -> bool) -> usize {
-    let all = instrs.iter().enumerate();
-    let (mut order, others): (Vec<usize>, Vec<usize>) = all
-        .map(|(place, _)| place)
-        .partition(|&place| ahead(&instrs[place]));
+    let last = instrs.len() - 1;
+    let (mut order, others): (Vec<usize>, Vec<usize>) =
+        (0..=last).partition(|&place| place < last && ahead(&instrs[place]));
     let count = order.len();
     order.extend(others);
     let mut renamed = vec![0; instrs.len()];

@@ -103,6 +103,31 @@ fn a_chain_is_one_step_and_takes_broadcasts_and_views_as_they_lie() {
 }
 
 #[test]
+fn casts_join_the_step_that_they_border_on() {
+    let half = x(&[4, 8]).to_dtype(DType::F16).unwrap();
+    let tensor = candle_core::Tensor::zeros((4, 8), DType::F16, &Device::Cpu).unwrap();
+    let half_leaf = LazyTensor::from(tensor);
+    let wide = half_leaf.to_dtype(DType::F32).unwrap();
+    let y = wide.softmax(D::Minus1).unwrap();
+    let y = (y * 0.5).unwrap().to_dtype(DType::F16).unwrap();
+    assert_eq!(
+        plan(&[&y], Passes::ALL),
+        ["%4 = [4, 8] f16 fused {to_dtype, softmax, affine, to_dtype}(%0) over 4 rows of 8"]
+    );
+    // f64 is computed in f64, and stored as f32
+    let double = half.to_dtype(DType::F64).unwrap().exp().unwrap();
+    let back = double.to_dtype(DType::F32).unwrap().neg().unwrap();
+    assert_eq!(
+        plan(&[&back], Passes::ALL),
+        [
+            "%1 = [4, 8] f16 fused {to_dtype}(%0)",
+            "%3 = [4, 8] f64 fused {to_dtype, exp}(%1)",
+            "%5 = [4, 8] f32 fused {to_dtype, neg}(%3)"
+        ]
+    );
+}
+
+#[test]
 fn a_value_that_two_steps_need_is_made_once() {
     let (a, square) = (x(&[16, 16]), x(&[16, 16]));
     let e = a.exp().unwrap();

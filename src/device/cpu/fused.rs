@@ -1,10 +1,14 @@
 //! Runs the programs of fused steps, tile by tile.
 
+use super::data::{Data, Out, Stored, gather};
 use super::kernel::{self, Target};
+use super::number::Element;
 use crate::device::workers::Workers;
-use crate::plan::program::{Arg, Fused, Instr, Operand, What};
-use pulp::{Arch, Simd, WithSimd};
-use std::cell::RefCell;
+use crate::graph::fragment::ValueId;
+use crate::plan::program::{Arg, Fused, Instr, What};
+use crate::plan::types::{Compute, Number};
+use candle_core::DType;
+use pulp::{Simd, WithSimd};
 use std::mem::MaybeUninit;
 
 /// So many elements of each register fit into the nearest cache together.
@@ -16,21 +20,6 @@ const WORTH_HELP: usize = 1 << 22;
 /// Registers for longer tiles are not kept for the next step.
 const LONGEST_KEPT: usize = 4 * TILE;
 
-/// The data of an operand.
-#[derive(Clone, Copy)]
-pub(super) enum Data<'a> {
-    F32(&'a [f32]),
-    U8(&'a [u8]),
-    /// Just the elements of the part that runs, in order.
-    Part(&'a [f32]),
-}
-
-/// Where the result goes.
-pub(super) enum Out<'a> {
-    F32(&'a mut [MaybeUninit<f32>]),
-    U8(&'a mut [MaybeUninit<u8>]),
-}
-
 /// A part of a step: so many rows of the whole, from `first` on.
 struct Part<'a> {
     step: &'a Fused,
@@ -40,15 +29,16 @@ struct Part<'a> {
     first: usize,
     len: usize,
     out: Out<'a>,
+    /// The operand of which there are just the elements of this part.
+    own: Option<ValueId>,
 }
 
 /// Runs a step, in parts if that is worth it. Writes every element of `out`.
-pub(super) fn run<'a, T: Send>(
-    step: &'a Fused,
-    inputs: &'a [Data<'a>],
-    scalars: &'a [f32],
-    out: &'a mut [MaybeUninit<T>],
-    wrap: fn(&'a mut [MaybeUninit<T>]) -> Out<'a>,
+pub(super) fn run<T: Stored>(
+    step: &Fused,
+    inputs: &[Data<'_>],
+    scalars: &[f32],
+    out: &mut [MaybeUninit<T>],
     workers: &Workers,
 ) {
     let total = step.rows * step.cols;
@@ -69,15 +59,17 @@ pub(super) fn run<'a, T: Send>(
         scalars,
         first: i * each,
         len: each.min(total - i * each),
-        out: wrap(out),
+        out: T::out(out),
+        own: None,
     });
     workers.share(parts, Part::run);
 }
 
-/// Runs a step on the elements from `first` on, as many as `out` has room for.
+/// Runs a step on the elements from `first` on, as many as `out` has room for. Of the operand
+/// `own` there are just these.
 pub(super) fn run_part(
     step: &Fused,
-    inputs: &[Data<'_>],
+    (inputs, own): (&[Data<'_>], ValueId),
     scalars: &[f32],
     first: usize,
     out: &mut [MaybeUninit<f32>],
@@ -89,49 +81,45 @@ pub(super) fn run_part(
         first,
         len: out.len(),
         out: Out::F32(out),
+        own: Some(own),
     };
     part.run();
 }
 
-thread_local! {
-    /// The registers, kept between steps.
-    static REGISTERS: RefCell<Vec<Register>> = const { RefCell::new(Vec::new()) };
-}
-
 /// Memory for one tile, beginning with a cache line: a vector that crosses lines costs twice.
 #[derive(Default)]
-struct Register {
-    memory: Vec<f32>,
+pub(super) struct Register<T> {
+    memory: Vec<T>,
     start: usize,
 }
 
-impl Register {
+impl<T: Element> Register<T> {
     /// Elements of a cache line.
-    const LINE: usize = 16;
+    const LINE: usize = 64 / size_of::<T>();
 
     /// Makes room for a tile. Registers begin in different lines of their pages: a load waits
     /// for an earlier store to the same place of another page.
     fn reserve(&mut self, number: usize, len: usize) {
         let stagger = number % 8 * Self::LINE;
         if self.memory.len() < len + 9 * Self::LINE {
-            self.memory.resize(len + 9 * Self::LINE, 0.0);
+            self.memory.resize(len + 9 * Self::LINE, T::default());
             let align = self.memory.as_ptr().align_offset(64);
             self.start = align.min(Self::LINE) + stagger;
         }
     }
 
     #[inline(always)]
-    fn tile(&self, len: usize) -> &[f32] {
+    fn tile(&self, len: usize) -> &[T] {
         &self.memory[self.start..self.start + len]
     }
 
     /// The same as something to write to.
     #[inline(always)]
-    fn target(&mut self, len: usize) -> Target<'_> {
-        let tile: *mut [f32] = &mut self.memory[self.start..self.start + len];
+    fn target(&mut self, len: usize) -> Target<'_, T> {
+        let tile: *mut [T] = &mut self.memory[self.start..self.start + len];
         // SAFETY: the same memory, borrowed for as long; instructions only ever write numbers to
         // a target, so the register stays initialised.
-        unsafe { &mut *(tile as *mut [MaybeUninit<f32>]) }
+        unsafe { &mut *(tile as *mut [MaybeUninit<T>]) }
     }
 }
 
@@ -149,7 +137,19 @@ struct Tile {
 impl Part<'_> {
     /// Runs it, with the best instructions that this machine has.
     fn run(self) {
-        let mut registers = REGISTERS.take();
+        match self.step.compute {
+            Compute::F32 => self.run_in::<f32>(),
+            Compute::F64 => self.run_in::<f64>(),
+            Compute::U8 => self.run_in::<u8>(),
+            Compute::U32 => self.run_in::<u32>(),
+            Compute::I16 => self.run_in::<i16>(),
+            Compute::I32 => self.run_in::<i32>(),
+            Compute::I64 => self.run_in::<i64>(),
+        }
+    }
+
+    fn run_in<T: Element>(self) {
+        let mut registers = T::registers().take();
         let count = self.step.registers.max(1);
         if registers.len() < count {
             registers.resize_with(count, Register::default);
@@ -163,9 +163,9 @@ impl Part<'_> {
             registers: &mut registers,
             tile: len,
         };
-        Arch::new().dispatch(part);
+        T::dispatch(part);
         if len <= LONGEST_KEPT {
-            REGISTERS.set(registers);
+            T::registers().set(registers);
         }
     }
 
@@ -175,13 +175,13 @@ impl Part<'_> {
     }
 }
 
-struct Run<'a, 'r> {
+struct Run<'a, 'r, T> {
     part: Part<'a>,
-    registers: &'r mut Vec<Register>,
+    registers: &'r mut Vec<Register<T>>,
     tile: usize,
 }
 
-impl WithSimd for Run<'_, '_> {
+impl<T: Element> WithSimd for Run<'_, '_, T> {
     type Output = ();
 
     #[inline(always)]
@@ -211,7 +211,7 @@ impl WithSimd for Run<'_, '_> {
                 },
             };
             let skipped = if done == 0 { 0 } else { step.steady };
-            run_tile::<S>(&mut part, registers, at, skipped);
+            run_tile::<S, T>(&mut part, registers, at, skipped);
             done += len;
         }
     }
@@ -220,36 +220,41 @@ impl WithSimd for Run<'_, '_> {
 /// Runs the instructions on one tile, but for the first so many. The last one writes where the
 /// result goes.
 #[inline(always)]
-fn run_tile<S: Simd>(part: &mut Part<'_>, registers: &mut [Register], tile: Tile, skipped: usize) {
+fn run_tile<S: Simd, T: Element>(
+    part: &mut Part<'_>,
+    registers: &mut [Register<T>],
+    tile: Tile,
+    skipped: usize,
+) {
     let step = part.step;
     let reads = Reads {
         step,
         inputs: part.inputs,
         scalars: part.scalars,
         first: part.first,
+        own: part.own,
     };
-    let (before, last) = step.instrs.split_at(step.instrs.len() - 1);
-    for instr in &before[skipped..] {
-        let mut to = std::mem::take(&mut registers[instr.to as usize]);
-        reads.run::<S>(registers, instr, to.target(tile.len), tile);
-        registers[instr.to as usize] = to;
-    }
-    let result = match step.per_row {
-        true => (tile.first_row - part.first / step.cols)..,
-        false => (tile.start - part.first)..,
+    let first = match step.per_row {
+        true => tile.first_row - part.first / step.cols,
+        false => tile.start - part.first,
     };
     let len = if step.per_row { tile.rows } else { tile.len };
-    let instr = &last[0];
-    match &mut part.out {
-        Out::F32(out) => reads.run::<S>(registers, instr, &mut out[result][..len], tile),
-        Out::U8(out) => {
-            let mut to = std::mem::take(&mut registers[instr.to as usize]);
-            reads.run::<S>(registers, instr, to.target(tile.len), tile);
-            for (out, &x) in out[result][..len].iter_mut().zip(to.tile(len)) {
-                out.write(if x != 0.0 { 1 } else { 0 });
-            }
-            registers[instr.to as usize] = to;
+    let mut left = step.instrs.len() - skipped;
+    for instr in &step.instrs[skipped..] {
+        left -= 1;
+        let mut to = std::mem::take(&mut registers[instr.to as usize]);
+        let result = match left {
+            0 => T::result(part.out.part(first, len)),
+            _ => None,
+        };
+        let stored = left == 0 && result.is_none();
+        // one call for all, because it is inlined
+        let target = result.unwrap_or_else(|| to.target(tile.len));
+        reads.run::<S, T>(registers, instr, target, tile);
+        if stored {
+            T::store(to.tile(len), part.out.part(first, len));
         }
+        registers[instr.to as usize] = to;
     }
 }
 
@@ -258,13 +263,20 @@ struct Reads<'a> {
     step: &'a Fused,
     inputs: &'a [Data<'a>],
     scalars: &'a [f32],
-    /// Where the part begins.
+    /// Where the part begins, and of what there is just the part.
     first: usize,
+    own: Option<ValueId>,
 }
 
 impl Reads<'_> {
     #[inline(always)]
-    fn run<S: Simd>(&self, registers: &[Register], instr: &Instr, to: Target<'_>, tile: Tile) {
+    fn run<S: Simd, T: Element>(
+        &self,
+        registers: &[Register<T>],
+        instr: &Instr,
+        to: Target<'_, T>,
+        tile: Tile,
+    ) {
         let len = if instr.per_row { tile.rows } else { tile.len };
         let to = &mut to[..len];
         let cols = self.step.cols;
@@ -275,26 +287,30 @@ impl Reads<'_> {
         };
         let arg = |arg: Arg| self.arg(registers, arg, place, len);
         let whole = |a: Arg| self.arg(registers, a, tile.start, tile.len);
-        let scalar = |id: u32| self.scalars[id as usize];
+        let number = |number: Number| T::number(number, self.scalars);
         match instr.what {
-            What::Load(input) => self.load(input, to, place),
+            What::Load(input) => {
+                let (operand, data) = (&self.step.inputs[input as usize], self.inputs);
+                match T::elements(data[input as usize]) {
+                    Some(data) => gather(operand, data, to, place, |x| x),
+                    None => T::load(operand, data[input as usize], to, place),
+                }
+            }
             What::Copy(a) => kernel::map(to, arg(a), |x| x),
-            What::Unary(op, a) => kernel::unary::<S>(op, to, arg(a)),
-            What::Elu(a, alpha) => kernel::elu::<S>(to, arg(a), scalar(alpha)),
-            What::Powf(a, exponent) => kernel::powf(to, arg(a), scalar(exponent)),
+            What::Round(dtype, a) => T::round_half(to, arg(a), dtype == DType::BF16),
+            What::Unary(op, a) => T::unary::<S>(op, to, arg(a)),
+            What::Elu(a, alpha) => T::elu::<S>(to, arg(a), number(alpha)),
+            What::Powf(a, exponent) => T::powf::<S>(to, arg(a), number(exponent)),
             What::Affine(a, mul, add) => {
-                let (mul, add) = (scalar(mul), scalar(add));
-                kernel::map(to, arg(a), |x| x * mul + add);
+                let (mul, add) = (number(mul), number(add));
+                kernel::map(to, arg(a), |x| x.mul(mul).add(add));
             }
             What::Binary(op, a, b) => kernel::binary(op, to, arg(a), arg(b)),
-            What::BinaryScalar(op, a, b) => kernel::binary(op, to, arg(a), scalar(b)),
+            What::BinaryScalar(op, a, b) => kernel::binary(op, to, arg(a), number(b)),
             What::Compare(op, a, b) => kernel::compare(op, to, arg(a), arg(b)),
-            What::CompareScalar(op, a, b) => kernel::compare(op, to, arg(a), scalar(b)),
+            What::CompareScalar(op, a, b) => kernel::compare(op, to, arg(a), number(b)),
             What::Select(c, a, b) => kernel::select(to, arg(c), arg(a), arg(b)),
-            What::Softmax(a) => kernel::softmax::<S>(to, arg(a), cols),
-            What::LogSoftmax(a) => kernel::log_softmax::<S>(to, arg(a), cols),
-            What::Scale(a, eps) => kernel::scale(to, arg(a), cols, eps),
-            What::Center(a, eps) => kernel::center(to, arg(a), cols, eps),
+            What::Row(op, a) => T::row::<S>(op, to, arg(a), cols),
             What::Rope { interleaved, args } => {
                 kernel::rope(interleaved, to, args.map(arg), cols);
             }
@@ -308,74 +324,26 @@ impl Reads<'_> {
 
     /// A tile that is there: in a register, or in an operand that lies in order.
     #[inline(always)]
-    fn arg<'a>(
+    fn arg<'a, T: Element>(
         &'a self,
-        registers: &'a [Register],
+        registers: &'a [Register<T>],
         arg: Arg,
         place: usize,
         len: usize,
-    ) -> &'a [f32] {
+    ) -> &'a [T] {
         match arg {
             Arg::Register(register) => registers[register as usize].tile(len),
             Arg::Input(input) => {
-                let from = self.step.inputs[input as usize].access.offset + place;
-                match self.inputs[input as usize] {
-                    Data::F32(data) => &data[from..from + len],
-                    Data::Part(data) => &data[place - self.first..][..len],
-                    Data::U8(_) => unreachable!("bytes are loaded"),
+                let operand = &self.step.inputs[input as usize];
+                let from = match self.own == Some(operand.value) {
+                    true => place - self.first,
+                    false => operand.access.offset + place,
+                };
+                match T::elements(self.inputs[input as usize]) {
+                    Some(data) => &data[from..from + len],
+                    None => unreachable!("other types are loaded"),
                 }
             }
         }
     }
-
-    /// Brings a tile of an operand into order.
-    #[inline(always)]
-    fn load(&self, input: u16, to: Target<'_>, place: usize) {
-        let operand: &Operand = &self.step.inputs[input as usize];
-        match self.inputs[input as usize] {
-            Data::F32(data) => gather(operand, data, to, place, |x| x),
-            Data::U8(data) => gather(operand, data, to, place, f32::from),
-            Data::Part(data) => {
-                for (to, &x) in to.iter_mut().zip(&data[place - self.first..]) {
-                    to.write(x);
-                }
-            }
-        }
-    }
-}
-
-/// Copies the elements of a view, in its order.
-#[inline(always)]
-fn gather<T: Copy>(
-    operand: &Operand,
-    data: &[T],
-    to: Target<'_>,
-    place: usize,
-    as_f32: impl Fn(T) -> f32,
-) {
-    let mut rest = to;
-    let len = rest.len();
-    operand.access.runs(place, len, |from, stride, count| {
-        let (to, after) = std::mem::take(&mut rest).split_at_mut(count);
-        match stride {
-            0 => {
-                let x = as_f32(data[from]);
-                to.iter_mut().for_each(|to| {
-                    to.write(x);
-                });
-            }
-            1 => {
-                for (to, &x) in to.iter_mut().zip(&data[from..from + count]) {
-                    to.write(as_f32(x));
-                }
-            }
-            _ => {
-                let from = data[from..].iter().step_by(stride);
-                for (to, &x) in to.iter_mut().zip(from) {
-                    to.write(as_f32(x));
-                }
-            }
-        }
-        rest = after;
-    });
 }

@@ -2,13 +2,14 @@
 //! the instruction set in use; a loop sees one element, or one row, at a time and always in the
 //! same way, so results do not depend on how the elements were cut into tiles.
 
-use super::math;
-use crate::graph::{BinaryOp, CompareOp, ReduceOp, UnaryOp};
+use super::float::Float;
+use super::number::Element;
+use crate::graph::{BinaryOp, CompareOp, ReduceOp};
 use pulp::Simd;
 use std::mem::MaybeUninit;
 
 /// Where an instruction writes: every element, once.
-pub(super) type Target<'a> = &'a mut [MaybeUninit<f32>];
+pub(super) type Target<'a, T = f32> = &'a mut [MaybeUninit<T>];
 
 /// Sums of so many interleaved parts of a row are added up in the end: enough for the widest
 /// vectors, and the same for all instruction sets.
@@ -17,12 +18,12 @@ const LANES: usize = 32;
 /// How many elements come before the first whole cache line of the target. They are done apart:
 /// a vector that crosses lines costs twice, and results come with the allocator's alignment.
 #[inline(always)]
-fn before_line(to: &[MaybeUninit<f32>]) -> usize {
+fn before_line<T>(to: &[MaybeUninit<T>]) -> usize {
     to.as_ptr().align_offset(64).min(to.len())
 }
 
 #[inline(always)]
-pub(super) fn map(to: Target<'_>, a: &[f32], f: impl Fn(f32) -> f32) {
+pub(super) fn map<T: Copy>(to: Target<'_, T>, a: &[T], f: impl Fn(T) -> T) {
     let (a, len) = (&a[..to.len()], before_line(to));
     let ((first, rest), (a_first, a_rest)) = (to.split_at_mut(len), a.split_at(len));
     for (to, a) in [(first, a_first), (rest, a_rest)] {
@@ -32,93 +33,37 @@ pub(super) fn map(to: Target<'_>, a: &[f32], f: impl Fn(f32) -> f32) {
     }
 }
 
-#[inline(always)]
-pub(super) fn unary<S: Simd>(op: UnaryOp, to: Target<'_>, a: &[f32]) {
-    match op {
-        UnaryOp::Neg => map(to, a, |x| -x),
-        UnaryOp::Recip => map(to, a, |x| 1.0 / x),
-        UnaryOp::Sqr => map(to, a, |x| x * x),
-        UnaryOp::Sqrt => map(to, a, f32::sqrt),
-        UnaryOp::Exp => map(to, a, math::exp::<S>),
-        UnaryOp::Log => map(to, a, math::log::<S>),
-        UnaryOp::Sin => trigonometric::<S>(to, a, 0, f32::sin),
-        UnaryOp::Cos => trigonometric::<S>(to, a, 1, f32::cos),
-        UnaryOp::Tanh => map(to, a, math::tanh::<S>),
-        UnaryOp::Erf => map(to, a, math::erf::<S>),
-        UnaryOp::Abs => map(to, a, f32::abs),
-        UnaryOp::Floor => map(to, a, math::floor),
-        UnaryOp::Ceil => map(to, a, math::ceil),
-        UnaryOp::Round => map(to, a, math::round),
-        UnaryOp::Sign => map(to, a, |x| {
-            f32::from(u8::from(x > 0.0)) - f32::from(u8::from(x < 0.0))
-        }),
-        UnaryOp::Relu => map(to, a, |x| if x > 0.0 { x } else { 0.0 }),
-        UnaryOp::Gelu => map(to, a, math::gelu::<S>),
-        UnaryOp::GeluErf => map(to, a, math::gelu_erf::<S>),
-        UnaryOp::Silu => map(to, a, math::silu::<S>),
-        UnaryOp::Sigmoid => map(to, a, math::sigmoid::<S>),
-    }
-}
-
-/// Sine or cosine; what is too large for our own is done again by the standard library's.
-#[inline(always)]
-fn trigonometric<S: Simd>(to: Target<'_>, a: &[f32], quarter: u64, exact: fn(f32) -> f32) {
-    map(to, a, |x| {
-        let value = math::sine::<S>(x, quarter);
-        if x == 0.0 && quarter == 0 { x } else { value }
-    });
-    for (to, &x) in to.iter_mut().zip(a) {
-        if x.abs() > math::LARGEST_ANGLE {
-            to.write(exact(x));
-        }
-    }
-}
-
-#[inline(always)]
-pub(super) fn elu<S: Simd>(to: Target<'_>, a: &[f32], alpha: f32) {
-    map(to, a, |x| math::elu::<S>(x, alpha));
-}
-
-#[inline(always)]
-pub(super) fn powf(to: Target<'_>, a: &[f32], exponent: f32) {
-    if exponent == 2.0 {
-        map(to, a, |x| x * x);
-    } else {
-        map(to, a, |x| x.powf(exponent));
-    }
-}
-
 /// What stands on the right: a tile, or one number for all elements.
-pub(super) trait Right: Copy {
+pub(super) trait Right<T>: Copy {
     /// A part of it.
     fn cut(self, from: usize, to: usize) -> Self;
-    fn at(self, i: usize) -> f32;
+    fn at(self, i: usize) -> T;
 }
 
-impl Right for &[f32] {
+impl<T: Copy> Right<T> for &[T] {
     #[inline(always)]
     fn cut(self, from: usize, to: usize) -> Self {
         &self[from..to]
     }
     #[inline(always)]
-    fn at(self, i: usize) -> f32 {
+    fn at(self, i: usize) -> T {
         self[i]
     }
 }
 
-impl Right for f32 {
+impl<T: Element> Right<T> for T {
     #[inline(always)]
     fn cut(self, _: usize, _: usize) -> Self {
         self
     }
     #[inline(always)]
-    fn at(self, _: usize) -> f32 {
+    fn at(self, _: usize) -> T {
         self
     }
 }
 
 #[inline(always)]
-fn zip<R: Right>(to: Target<'_>, a: &[f32], b: R, f: impl Fn(f32, f32) -> f32) {
+fn zip<T: Copy, R: Right<T>>(to: Target<'_, T>, a: &[T], b: R, f: impl Fn(T, T) -> T) {
     let (a, all, len) = (&a[..to.len()], b.cut(0, to.len()), before_line(to));
     let ((first, rest), (a_first, a_rest)) = (to.split_at_mut(len), a.split_at(len));
     let parts = [
@@ -135,12 +80,12 @@ fn zip<R: Right>(to: Target<'_>, a: &[f32], b: R, f: impl Fn(f32, f32) -> f32) {
 
 /// As Candle defines them.
 #[inline(always)]
-pub(super) fn binary<R: Right>(op: BinaryOp, to: Target<'_>, a: &[f32], b: R) {
+pub(super) fn binary<T: Element, R: Right<T>>(op: BinaryOp, to: Target<'_, T>, a: &[T], b: R) {
     match op {
-        BinaryOp::Add => zip(to, a, b, |x, y| x + y),
-        BinaryOp::Sub => zip(to, a, b, |x, y| x - y),
-        BinaryOp::Mul => zip(to, a, b, |x, y| x * y),
-        BinaryOp::Div => zip(to, a, b, |x, y| x / y),
+        BinaryOp::Add => zip(to, a, b, T::add),
+        BinaryOp::Sub => zip(to, a, b, T::sub),
+        BinaryOp::Mul => zip(to, a, b, T::mul),
+        BinaryOp::Div => zip(to, a, b, T::div),
         BinaryOp::Maximum => zip(to, a, b, |x, y| if x < y { y } else { x }),
         BinaryOp::Minimum => zip(to, a, b, |x, y| if x > y { y } else { x }),
     }
@@ -148,7 +93,7 @@ pub(super) fn binary<R: Right>(op: BinaryOp, to: Target<'_>, a: &[f32], b: R) {
 
 /// 1 or 0.
 #[inline(always)]
-pub(super) fn compare<R: Right>(op: CompareOp, to: Target<'_>, a: &[f32], b: R) {
+pub(super) fn compare<T: Element, R: Right<T>>(op: CompareOp, to: Target<'_, T>, a: &[T], b: R) {
     match op {
         CompareOp::Eq => zip(to, a, b, |x, y| truth(x == y)),
         CompareOp::Ne => zip(to, a, b, |x, y| truth(x != y)),
@@ -160,29 +105,25 @@ pub(super) fn compare<R: Right>(op: CompareOp, to: Target<'_>, a: &[f32], b: R) 
 }
 
 #[inline(always)]
-fn truth(holds: bool) -> f32 {
-    if holds { 1.0 } else { 0.0 }
+fn truth<T: Element>(holds: bool) -> T {
+    if holds { T::ONE } else { T::default() }
 }
 
 /// The first where the condition is not zero, else the second.
 #[inline(always)]
-pub(super) fn select(to: Target<'_>, condition: &[f32], a: &[f32], b: &[f32]) {
+pub(super) fn select<T: Element>(to: Target<'_, T>, condition: &[T], a: &[T], b: &[T]) {
     let len = to.len();
     let (condition, a, b) = (&condition[..len], &a[..len], &b[..len]);
     for i in 0..len {
-        to[i].write(if condition[i] != 0.0 { a[i] } else { b[i] });
+        let holds = condition[i] != T::default();
+        to[i].write(if holds { a[i] } else { b[i] });
     }
 }
 
 /// Combines the elements of a row, in an order that only the row's length decides: interleaved
 /// parts, each from `start`, and then those in pairs.
 #[inline(always)]
-fn fold(
-    row: &[f32],
-    start: f32,
-    each: impl Fn(f32, f32) -> f32,
-    both: impl Fn(f32, f32) -> f32,
-) -> f32 {
+fn fold<T: Copy>(row: &[T], start: T, each: impl Fn(T, T) -> T, both: impl Fn(T, T) -> T) -> T {
     let mut parts = [start; LANES];
     let mut chunks = row.chunks_exact(LANES);
     for chunk in &mut chunks {
@@ -204,27 +145,27 @@ fn fold(
 }
 
 #[inline(always)]
-fn sum(row: &[f32]) -> f32 {
-    fold(row, 0.0, |sum, x| sum + x, |a, b| a + b)
+fn sum<T: Element>(row: &[T]) -> T {
+    fold(row, T::default(), T::add, T::add)
 }
 
 /// As Candle, which begins with the first element and keeps it if the next is not larger: NaN in
 /// front stays, and is passed over elsewhere.
 #[inline(always)]
-fn max(row: &[f32]) -> f32 {
-    let larger = |most: f32, x: f32| if x > most { x } else { most };
+fn max<T: Element>(row: &[T]) -> T {
+    let larger = |most: T, x: T| if x > most { x } else { most };
     fold(row, row[0], larger, larger)
 }
 
 #[inline(always)]
-fn min(row: &[f32]) -> f32 {
-    let smaller = |least: f32, x: f32| if x < least { x } else { least };
+fn min<T: Element>(row: &[T]) -> T {
+    let smaller = |least: T, x: T| if x < least { x } else { least };
     fold(row, row[0], smaller, smaller)
 }
 
 /// One number for each row of `cols` elements; none of the rows is empty.
 #[inline(always)]
-pub(super) fn reduce(op: ReduceOp, to: Target<'_>, a: &[f32], cols: usize) {
+pub(super) fn reduce<T: Element>(op: ReduceOp, to: Target<'_, T>, a: &[T], cols: usize) {
     for (to, row) in to.iter_mut().zip(a.chunks_exact(cols)) {
         to.write(match op {
             ReduceOp::Sum => sum(row),
@@ -237,7 +178,7 @@ pub(super) fn reduce(op: ReduceOp, to: Target<'_>, a: &[f32], cols: usize) {
 
 /// The number of each row for each of its elements.
 #[inline(always)]
-pub(super) fn spread(to: Target<'_>, rows: &[f32], cols: usize) {
+pub(super) fn spread<T: Copy>(to: Target<'_, T>, rows: &[T], cols: usize) {
     for (to, &x) in to.chunks_exact_mut(cols).zip(rows) {
         for to in to {
             to.write(x);
@@ -247,61 +188,72 @@ pub(super) fn spread(to: Target<'_>, rows: &[f32], cols: usize) {
 
 /// Writes a row that is made in two passes: the first makes what the second reads.
 #[inline(always)]
-fn in_two<'a>(to: Target<'a>, a: &[f32], first: impl Fn(f32) -> f32) -> &'a mut [f32] {
+fn in_two<'a, T: Copy>(to: Target<'a, T>, a: &[T], first: impl Fn(T) -> T) -> &'a mut [T] {
     map(to, a, first);
     // SAFETY: `map` wrote every element, for both have the same length.
-    unsafe { &mut *(std::ptr::from_mut(to) as *mut [f32]) }
+    unsafe { &mut *(std::ptr::from_mut(to) as *mut [T]) }
 }
 
 #[inline(always)]
-pub(super) fn softmax<S: Simd>(to: Target<'_>, a: &[f32], cols: usize) {
+pub(super) fn softmax<S: Simd, T: Float>(to: Target<'_, T>, a: &[T], cols: usize) {
     for (to, row) in to.chunks_exact_mut(cols).zip(a.chunks_exact(cols)) {
         let most = max(row);
-        let powers = in_two(to, row, |x| math::exp::<S>(x - most));
-        let scale = 1.0 / sum(powers);
-        powers.iter_mut().for_each(|x| *x *= scale);
+        let powers = in_two(to, row, |x| x.sub(most).exp::<S>());
+        let scale = T::ONE.div(sum(powers));
+        powers.iter_mut().for_each(|x| *x = x.mul(scale));
     }
 }
 
 #[inline(always)]
-pub(super) fn log_softmax<S: Simd>(to: Target<'_>, a: &[f32], cols: usize) {
+pub(super) fn log_softmax<S: Simd, T: Float>(to: Target<'_, T>, a: &[T], cols: usize) {
     for (to, row) in to.chunks_exact_mut(cols).zip(a.chunks_exact(cols)) {
         let most = max(row);
-        let powers = in_two(to, row, |x| math::exp::<S>(x - most));
-        let log = math::log::<S>(sum(powers));
+        let powers = in_two(to, row, |x| x.sub(most).exp::<S>());
+        let log = sum(powers).log::<S>();
         for (to, &x) in powers.iter_mut().zip(row) {
-            *to = (x - most) - log;
+            *to = x.sub(most).sub(log);
         }
     }
 }
 
+/// One divided by the root of the mean square and `eps`.
+#[inline(always)]
+fn inverse_root<T: Float>(row: &[T], eps: T) -> T {
+    let squares = fold(row, T::default(), |sum, x| sum.add(x.mul(x)), T::add);
+    T::ONE.div(squares.div(T::count(row.len())).add(eps).sqrt())
+}
+
 /// Divided by the root of the mean square and `eps`.
 #[inline(always)]
-pub(super) fn scale(to: Target<'_>, a: &[f32], cols: usize, eps: f32) {
+pub(super) fn scale<T: Float>(to: Target<'_, T>, a: &[T], cols: usize, eps: T) {
     for (to, row) in to.chunks_exact_mut(cols).zip(a.chunks_exact(cols)) {
-        let squares = fold(row, 0.0, |sum, x| sum + x * x, |a, b| a + b);
-        let by = 1.0 / (squares / cols as f32 + eps).sqrt();
-        map(to, row, |x| x * by);
+        let by = inverse_root(row, eps);
+        map(to, row, |x| x.mul(by));
     }
 }
 
 /// Mean zero, divided by the root of the variance and `eps`; in two passes, so that a large mean
 /// costs no precision.
 #[inline(always)]
-pub(super) fn center(to: Target<'_>, a: &[f32], cols: usize, eps: f32) {
+pub(super) fn center<T: Float>(to: Target<'_, T>, a: &[T], cols: usize, eps: T) {
     for (to, row) in to.chunks_exact_mut(cols).zip(a.chunks_exact(cols)) {
-        let mean = sum(row) / cols as f32;
-        let centered = in_two(to, row, |x| x - mean);
-        let squares = fold(centered, 0.0, |sum, x| sum + x * x, |a, b| a + b);
-        let by = 1.0 / (squares / cols as f32 + eps).sqrt();
-        centered.iter_mut().for_each(|x| *x *= by);
+        let mean = sum(row).div(T::count(cols));
+        let centered = in_two(to, row, |x| x.sub(mean));
+        let by = inverse_root(centered, eps);
+        centered.iter_mut().for_each(|x| *x = x.mul(by));
     }
 }
 
 /// Rotates pairs of elements of each row: of its halves, or neighbours.
 #[inline(always)]
-pub(super) fn rope(interleaved: bool, to: Target<'_>, [x, cos, sin]: [&[f32]; 3], cols: usize) {
-    let rotate = |[x, y]: [f32; 2], cos: f32, sin: f32| [x * cos - y * sin, x * sin + y * cos];
+pub(super) fn rope<T: Element>(
+    interleaved: bool,
+    to: Target<'_, T>,
+    [x, cos, sin]: [&[T]; 3],
+    cols: usize,
+) {
+    let rotate =
+        |[x, y]: [T; 2], cos: T, sin: T| [x.mul(cos).sub(y.mul(sin)), x.mul(sin).add(y.mul(cos))];
     let half = cols / 2;
     let rows = to.chunks_exact_mut(cols).zip(x.chunks_exact(cols));
     let angles = cos.chunks_exact(cols).zip(sin.chunks_exact(cols));

@@ -1,11 +1,14 @@
 //! The CPU: fused steps by an engine of our own, everything else by Candle's operations; done when
 //! they return, on whichever thread has the turn.
 
+mod data;
+mod float;
 mod fused;
 mod kernel;
 mod math;
 #[cfg(test)]
 mod math_tests;
+mod number;
 mod pool;
 mod product;
 
@@ -15,10 +18,11 @@ use crate::error::Cause;
 use crate::graph::{Kept, Op};
 use crate::plan::{Fused, Product};
 use candle_core::{CpuStorage, DType, Device, InplaceOp1, Layout, Storage, Tensor, WithDType};
-use fused::{Data, Out};
+use data::{Data, Stored};
+use half::{bf16, f16};
 use pool::Pool;
 use smallvec::SmallVec;
-use std::cell::Cell;
+use std::cell::RefCell;
 use std::mem::MaybeUninit;
 
 pub(crate) struct CpuStream {
@@ -67,23 +71,18 @@ impl CommandStream for CpuStream {
         let tensors: SmallVec<[Tensor; 4]> = tensors.collect::<Result<_, _>>()?;
         let guards: SmallVec<[_; 4]> = tensors.iter().map(Tensor::storage_and_layout).collect();
         let data: SmallVec<[Data<'_>; 4]> = guards.iter().map(|(s, l)| data(s, l)).collect();
-        let (dims, count) = (&step.dims[..], step.dims.iter().product());
-        let workers = &self.workers;
-        if step.dtype == DType::U8 {
-            let mut buffer = Vec::new();
-            let refused = |_| Cause::OutOfMemory {
-                asked: count as u64,
-                left: 0,
-            };
-            buffer.try_reserve_exact(count).map_err(refused)?;
-            let write = |out: &mut [_]| fused::run(step, &data, scalars, out, Out::U8, workers);
-            // SAFETY: the step writes every element.
-            unsafe { filled(buffer, count, dims, write) }
-        } else {
-            let buffer = self.pool.take(count)?;
-            let write = |out: &mut [_]| fused::run(step, &data, scalars, out, Out::F32, workers);
-            // SAFETY: the step writes every element.
-            unsafe { filled(buffer, count, dims, write) }
+        let (pool, workers) = (&mut self.pool, &self.workers);
+        match step.dtype {
+            DType::U8 => fill::<u8>(pool, step, &data, scalars, workers),
+            DType::U32 => fill::<u32>(pool, step, &data, scalars, workers),
+            DType::I16 => fill::<i16>(pool, step, &data, scalars, workers),
+            DType::I32 => fill::<i32>(pool, step, &data, scalars, workers),
+            DType::I64 => fill::<i64>(pool, step, &data, scalars, workers),
+            DType::BF16 => fill::<bf16>(pool, step, &data, scalars, workers),
+            DType::F16 => fill::<f16>(pool, step, &data, scalars, workers),
+            DType::F32 => fill::<f32>(pool, step, &data, scalars, workers),
+            DType::F64 => fill::<f64>(pool, step, &data, scalars, workers),
+            other => unreachable!("the plan makes no {other:?}"),
         }
     }
 
@@ -115,7 +114,7 @@ impl CommandStream for CpuStream {
             scalars,
         };
         let count = step.dims.iter().product();
-        let (buffer, workers) = (self.pool.take(count)?, &self.workers);
+        let (buffer, workers) = (self.pool.take::<f32>(count)?, &self.workers);
         // SAFETY: the product writes every element.
         unsafe {
             filled(buffer, count, &step.dims, |out| {
@@ -125,13 +124,41 @@ impl CommandStream for CpuStream {
     }
 
     fn recycle(&mut self, tensor: Tensor) {
-        if tensor.elem_count() >= pool::SMALLEST && tensor.dtype() == DType::F32 {
-            let taken = Take(Cell::new(Vec::new()));
-            if tensor.inplace_op1(&taken).is_ok() {
-                self.pool.put(taken.0.into_inner());
-            }
+        if tensor.elem_count() * tensor.dtype().size_in_bytes() < pool::SMALLEST {
+            return;
+        }
+        let taken = Take(RefCell::new(None));
+        if tensor.inplace_op1(&taken).is_err() {
+            return;
+        }
+        match taken.0.into_inner() {
+            Some(CpuStorage::U8(buffer)) => self.pool.put(buffer),
+            Some(CpuStorage::U32(buffer)) => self.pool.put(buffer),
+            Some(CpuStorage::I16(buffer)) => self.pool.put(buffer),
+            Some(CpuStorage::I32(buffer)) => self.pool.put(buffer),
+            Some(CpuStorage::I64(buffer)) => self.pool.put(buffer),
+            Some(CpuStorage::BF16(buffer)) => self.pool.put(buffer),
+            Some(CpuStorage::F16(buffer)) => self.pool.put(buffer),
+            Some(CpuStorage::F32(buffer)) => self.pool.put(buffer),
+            Some(CpuStorage::F64(buffer)) => self.pool.put(buffer),
+            _ => {}
         }
     }
+}
+
+/// The result of a step, of this type.
+fn fill<T: Stored>(
+    pool: &mut Pool,
+    step: &Fused,
+    data: &[Data<'_>],
+    scalars: &[f32],
+    workers: &Workers,
+) -> Result<Tensor, Cause> {
+    let (dims, count) = (&step.dims[..], step.dims.iter().product());
+    let buffer = pool.take::<T>(count)?;
+    let write = |out: &mut [_]| fused::run(step, data, scalars, out, workers);
+    // SAFETY: the step writes every element.
+    unsafe { filled(buffer, count, dims, write) }
 }
 
 /// The tensor as the plan expects it to lie: a view that Candle made is copied.
@@ -160,25 +187,34 @@ unsafe fn filled<T: WithDType>(
 
 /// The elements of a tensor, from its first one on. A view without elements may begin anywhere.
 fn data<'a>(storage: &'a Storage, layout: &Layout) -> Data<'a> {
+    fn from<T>(data: &[T], first: usize) -> &[T] {
+        data.get(first..).unwrap_or_default()
+    }
     let first = layout.start_offset();
     match storage {
-        Storage::Cpu(CpuStorage::F32(data)) => Data::F32(data.get(first..).unwrap_or_default()),
-        Storage::Cpu(CpuStorage::U8(data)) => Data::U8(data.get(first..).unwrap_or_default()),
-        _ => unreachable!("the plan fuses f32 and u8 on the CPU"),
+        Storage::Cpu(CpuStorage::U8(data)) => Data::U8(from(data, first)),
+        Storage::Cpu(CpuStorage::U32(data)) => Data::U32(from(data, first)),
+        Storage::Cpu(CpuStorage::I16(data)) => Data::I16(from(data, first)),
+        Storage::Cpu(CpuStorage::I32(data)) => Data::I32(from(data, first)),
+        Storage::Cpu(CpuStorage::I64(data)) => Data::I64(from(data, first)),
+        Storage::Cpu(CpuStorage::BF16(data)) => Data::BF16(from(data, first)),
+        Storage::Cpu(CpuStorage::F16(data)) => Data::F16(from(data, first)),
+        Storage::Cpu(CpuStorage::F32(data)) => Data::F32(from(data, first)),
+        Storage::Cpu(CpuStorage::F64(data)) => Data::F64(from(data, first)),
+        _ => unreachable!("the plan takes such dtypes to Candle"),
     }
 }
 
 /// Takes the buffer out of a tensor that nobody else knows.
-struct Take(Cell<Vec<f32>>);
+struct Take(RefCell<Option<CpuStorage>>);
 
 impl InplaceOp1 for Take {
     fn name(&self) -> &'static str {
         "take"
     }
     fn cpu_fwd(&self, storage: &mut CpuStorage, _: &Layout) -> candle_core::Result<()> {
-        if let CpuStorage::F32(buffer) = storage {
-            self.0.set(std::mem::take(buffer));
-        }
+        let buffer = std::mem::replace(storage, CpuStorage::U8(Vec::new()));
+        self.0.replace(Some(buffer));
         Ok(())
     }
 }

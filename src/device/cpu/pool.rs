@@ -1,9 +1,10 @@
 //! Buffers that are used again: a fresh page costs more than the work that is done in it.
 
 use crate::error::Cause;
+use candle_core::{CpuStorage, DType, WithDType};
 
-/// Smaller buffers are the allocator's: asking it costs less than keeping them.
-pub(super) const SMALLEST: usize = 1 << 14;
+/// Bytes; smaller buffers are the allocator's: asking it costs less than keeping them.
+pub(super) const SMALLEST: usize = 1 << 16;
 /// So many buffers are kept at most.
 const MOST: usize = 64;
 
@@ -11,9 +12,17 @@ const MOST: usize = 64;
 #[derive(Debug)]
 pub(super) struct Pool {
     /// In the order in which they came back.
-    free: Vec<Vec<f32>>,
-    elements: usize,
+    free: Vec<Free>,
+    bytes: usize,
     limit: usize,
+}
+
+/// A buffer that nobody uses.
+#[derive(Debug)]
+struct Free {
+    buffer: CpuStorage,
+    dtype: DType,
+    bytes: usize,
 }
 
 impl Pool {
@@ -21,44 +30,52 @@ impl Pool {
     pub(super) fn new(bytes: u64) -> Self {
         Self {
             free: Vec::new(),
-            elements: 0,
-            limit: usize::try_from(bytes / 4).unwrap_or(usize::MAX),
+            bytes: 0,
+            limit: usize::try_from(bytes).unwrap_or(usize::MAX),
         }
     }
 
     /// An empty buffer with room for so many elements.
-    pub(super) fn take(&mut self, len: usize) -> Result<Vec<f32>, Cause> {
-        if len >= SMALLEST {
+    pub(super) fn take<T: WithDType>(&mut self, len: usize) -> Result<Vec<T>, Cause> {
+        let bytes = len.saturating_mul(size_of::<T>());
+        if bytes >= SMALLEST {
             // not one of which more than half would lie idle
-            let fits = |buffer: &Vec<f32>| (len..=len * 2).contains(&buffer.capacity());
+            let fits =
+                |free: &Free| free.dtype == T::DTYPE && (bytes..=bytes * 2).contains(&free.bytes);
             if let Some(place) = self.free.iter().rposition(fits) {
-                let buffer = self.free.remove(place);
-                self.elements -= buffer.capacity();
-                return Ok(buffer);
+                let free = self.free.remove(place);
+                self.bytes -= free.bytes;
+                return T::cpu_storage_data(free.buffer).map_err(Cause::Candle);
             }
         }
         let mut buffer = Vec::new();
-        let asked = (len as u64).saturating_mul(4);
         match buffer.try_reserve_exact(len) {
             Ok(()) => {
                 prefer_large_pages(&mut buffer);
                 Ok(buffer)
             }
-            Err(_) => Err(Cause::OutOfMemory { asked, left: 0 }),
+            Err(_) => Err(Cause::OutOfMemory {
+                asked: bytes as u64,
+                left: 0,
+            }),
         }
     }
 
     /// Takes a buffer back that nobody uses any more.
-    pub(super) fn put(&mut self, mut buffer: Vec<f32>) {
-        let capacity = buffer.capacity();
-        if !(SMALLEST..=self.limit).contains(&capacity) {
+    pub(super) fn put<T: WithDType>(&mut self, mut buffer: Vec<T>) {
+        let bytes = buffer.capacity() * size_of::<T>();
+        if !(SMALLEST..=self.limit).contains(&bytes) {
             return;
         }
         buffer.clear();
-        self.elements += capacity;
-        self.free.push(buffer);
-        while self.elements > self.limit || self.free.len() > MOST {
-            self.elements -= self.free.remove(0).capacity();
+        self.bytes += bytes;
+        self.free.push(Free {
+            buffer: T::to_cpu_storage_owned(buffer),
+            dtype: T::DTYPE,
+            bytes,
+        });
+        while self.bytes > self.limit || self.free.len() > MOST {
+            self.bytes -= self.free.remove(0).bytes;
         }
     }
 }
@@ -66,12 +83,12 @@ impl Pool {
 /// Asks for large pages under a large fresh buffer: 512 times fewer page faults, which otherwise
 /// cost more than most operations do on it.
 #[cfg(target_os = "linux")]
-fn prefer_large_pages(buffer: &mut Vec<f32>) {
+fn prefer_large_pages<T>(buffer: &mut Vec<T>) {
     const LARGE_PAGE: usize = 2 << 20;
     let spare = buffer.spare_capacity_mut();
     let bytes = size_of_val(spare);
     let aligned = spare.as_mut_ptr().align_offset(LARGE_PAGE);
-    let start = aligned.saturating_mul(size_of::<f32>());
+    let start = aligned.saturating_mul(size_of::<T>());
     let whole = bytes.saturating_sub(start) / LARGE_PAGE * LARGE_PAGE;
     if whole >= 2 * LARGE_PAGE {
         // SAFETY: the range lies within the buffer, and the advice changes no content. Whether
@@ -87,7 +104,7 @@ fn prefer_large_pages(buffer: &mut Vec<f32>) {
 }
 
 #[cfg(not(target_os = "linux"))]
-fn prefer_large_pages(_: &mut Vec<f32>) {}
+fn prefer_large_pages<T>(_: &mut Vec<T>) {}
 
 #[cfg(test)]
 mod tests {
@@ -96,33 +113,40 @@ mod tests {
     #[test]
     fn a_buffer_comes_back_if_it_fits() {
         let mut pool = Pool::new(1 << 20);
-        let buffer = pool.take(SMALLEST).unwrap();
+        let buffer = pool.take::<f32>(SMALLEST).unwrap();
         let address = buffer.as_ptr();
         pool.put(buffer);
-        let small = pool.take(SMALLEST / 4).unwrap();
+        let small = pool.take::<f32>(SMALLEST / 4).unwrap();
         assert_ne!(small.as_ptr(), address, "far too large");
         assert_eq!(small.capacity(), SMALLEST / 4);
-        let same = pool.take(SMALLEST).unwrap();
+        let other = pool.take::<u32>(SMALLEST).unwrap();
+        assert_ne!(other.as_ptr().cast(), address, "of another type");
+        let same = pool.take::<f32>(SMALLEST).unwrap();
         assert_eq!(same.as_ptr(), address);
-        assert_eq!(pool.elements, 0);
+        assert_eq!(pool.bytes, 0);
     }
 
     #[test]
     fn the_oldest_goes_when_there_are_too_many() {
-        let mut pool = Pool::new(8 * SMALLEST as u64);
+        let mut pool = Pool::new(2 * SMALLEST as u64);
         let buffers: Vec<_> = (0..3).map(|_| pool.take(SMALLEST).unwrap()).collect();
-        let addresses: Vec<_> = buffers.iter().map(|b| b.as_ptr()).collect();
+        let addresses: Vec<_> = buffers.iter().map(|b: &Vec<u8>| b.as_ptr()).collect();
         buffers.into_iter().for_each(|buffer| pool.put(buffer));
-        assert_eq!(
-            pool.free.iter().map(|b| b.as_ptr()).collect::<Vec<_>>(),
-            addresses[1..]
-        );
+        let kept: Vec<_> = pool
+            .free
+            .iter()
+            .map(|free| match &free.buffer {
+                CpuStorage::U8(buffer) => buffer.as_ptr(),
+                _ => panic!("{:?}", free.dtype),
+            })
+            .collect();
+        assert_eq!(kept, addresses[1..]);
     }
 
     #[test]
     fn no_memory_is_an_error() {
         assert!(matches!(
-            Pool::new(0).take(usize::MAX / 8),
+            Pool::new(0).take::<f32>(usize::MAX / 8),
             Err(Cause::OutOfMemory { .. })
         ));
     }

@@ -7,7 +7,7 @@ use super::matrix::Mat;
 use super::packed::Line;
 use super::right::Right;
 use super::{Job, fused};
-use crate::device::cpu::fused::Data;
+use crate::device::cpu::data::Data;
 use crate::plan::product::Factor;
 use pulp::{Simd, WithSimd};
 use smallvec::SmallVec;
@@ -239,11 +239,12 @@ impl Job<'_> {
         let Some(then) = programs.next() else { return };
         let inputs = then.program.inputs.iter().zip(operands);
         let inputs = inputs.map(|(input, &data)| match input.value == then.raw {
-            true => Data::Part(raw),
+            true => Data::F32(raw),
             false => data,
         });
         let inputs: SmallVec<[Data<'_>; 4]> = inputs.collect();
-        fused::run_part(&then.program, &inputs, self.operands.scalars, first, out);
+        let inputs = (&inputs[..], then.raw);
+        fused::run_part(&then.program, inputs, self.operands.scalars, first, out);
     }
 }
 

@@ -15,7 +15,8 @@ mod pack;
 mod packed;
 mod right;
 
-use super::fused::{self, Data};
+use super::data::Data;
+use super::fused;
 use crate::device::workers::Workers;
 use crate::graph::Kept;
 use crate::plan::Product;
@@ -55,7 +56,7 @@ pub(super) fn program_operands<'a>(
     let programs = step.programs();
     let inputs = programs.flat_map(|then| then.program.inputs.iter().map(|i| i.value == then.raw));
     let operand = inputs.map(|own| match own {
-        true => Some(Data::Part(&[])),
+        true => Some(Data::F32(&[])),
         false => others.next(),
     });
     operand.flatten().collect()

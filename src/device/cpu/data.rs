@@ -1,0 +1,197 @@
+//! Elements in memory: what a program reads, and where its result goes.
+
+use super::kernel::Target;
+use crate::plan::program::Operand;
+use candle_core::WithDType;
+use half::slice::HalfFloatSliceExt;
+use half::{bf16, f16};
+use std::mem::MaybeUninit;
+
+/// So many halves are cast at once.
+const HALVES: usize = 256;
+
+/// A type of elements in memory.
+pub(super) trait Stored: WithDType {
+    /// Memory as the place of a result.
+    fn out(out: &mut [MaybeUninit<Self>]) -> Out<'_>;
+}
+
+macro_rules! dtypes {
+    ($($name:ident $type:ty;)*) => {
+        /// The data of an operand.
+        #[derive(Clone, Copy)]
+        pub(super) enum Data<'a> {
+            $($name(&'a [$type]),)*
+        }
+
+        $(impl Stored for $type {
+            fn out(out: &mut [MaybeUninit<Self>]) -> Out<'_> {
+                Out::$name(out)
+            }
+        })*
+
+        /// Where the result goes.
+        pub(super) enum Out<'a> {
+            $($name(&'a mut [MaybeUninit<$type>]),)*
+        }
+
+        impl Out<'_> {
+            /// A part of it.
+            pub(super) fn part(&mut self, from: usize, len: usize) -> Out<'_> {
+                match self {
+                    $(Out::$name(out) => Out::$name(&mut out[from..from + len]),)*
+                }
+            }
+        }
+    };
+}
+
+dtypes! {
+    U8 u8;
+    U32 u32;
+    I16 i16;
+    I32 i32;
+    I64 i64;
+    BF16 bf16;
+    F16 f16;
+    F32 f32;
+    F64 f64;
+}
+
+/// Copies the elements of a view, in its order.
+#[inline(always)]
+pub(super) fn gather<D: Copy, T>(
+    operand: &Operand,
+    data: &[D],
+    to: Target<'_, T>,
+    place: usize,
+    cast: impl Fn(D) -> T,
+) where
+    T: Copy,
+{
+    let mut rest = to;
+    let len = rest.len();
+    operand.access.runs(place, len, |from, stride, count| {
+        let (to, after) = std::mem::take(&mut rest).split_at_mut(count);
+        match stride {
+            0 => {
+                let x = cast(data[from]);
+                to.iter_mut().for_each(|to| {
+                    to.write(x);
+                });
+            }
+            1 => put(to, &data[from..from + count], &cast),
+            _ => {
+                let from = data[from..].iter().step_by(stride);
+                for (to, &x) in to.iter_mut().zip(from) {
+                    to.write(cast(x));
+                }
+            }
+        }
+        rest = after;
+    });
+}
+
+/// The same, compiled once, for casts that are rare.
+#[inline(never)]
+pub(super) fn gather_rare<D: Copy, T: Copy>(
+    operand: &Operand,
+    data: &[D],
+    to: Target<'_, T>,
+    place: usize,
+    cast: fn(D) -> T,
+) {
+    gather(operand, data, to, place, cast);
+}
+
+/// Casts each element.
+#[inline(always)]
+pub(super) fn put<T: Copy, D>(to: Target<'_, D>, from: &[T], cast: impl Fn(T) -> D) {
+    for (to, &x) in to.iter_mut().zip(from) {
+        to.write(cast(x));
+    }
+}
+
+/// The same, compiled once, for casts that are rare.
+#[inline(never)]
+pub(super) fn put_rare<T: Copy, D>(to: Target<'_, D>, from: &[T], cast: fn(T) -> D) {
+    put(to, from, cast);
+}
+
+/// Copies the elements of a view of f16, in its order. Casts go by many at once: there are
+/// instructions for that.
+pub(super) fn gather_f16(operand: &Operand, data: &[f16], to: Target<'_, f32>, place: usize) {
+    let mut rest = to;
+    let len = rest.len();
+    operand.access.runs(place, len, |from, stride, count| {
+        let (to, after) = std::mem::take(&mut rest).split_at_mut(count);
+        if stride == 1 {
+            for (to, from) in to.chunks_mut(HALVES).zip(data[from..].chunks(HALVES)) {
+                let mut part = [0f32; HALVES];
+                let part = &mut part[..to.len()];
+                from[..to.len()].convert_to_f32_slice(part);
+                put(to, part, |x| x);
+            }
+        } else {
+            for (i, to) in to.chunks_mut(HALVES).enumerate() {
+                let (mut part, mut picked) = ([0f32; HALVES], [f16::ZERO; HALVES]);
+                let first = from + i * HALVES * stride;
+                let elements = (0..to.len()).map(|j| data[first + j * stride]);
+                picked.iter_mut().zip(elements).for_each(|(to, x)| *to = x);
+                picked.convert_to_f32_slice(&mut part);
+                put(to, &part[..to.len()], |x| x);
+            }
+        }
+        rest = after;
+    });
+}
+
+/// Rounds to f16.
+pub(super) fn put_f16(to: Target<'_, f16>, from: &[f32]) {
+    for (to, from) in to.chunks_mut(HALVES).zip(from.chunks(HALVES)) {
+        let mut part = [f16::ZERO; HALVES];
+        let part = &mut part[..from.len()];
+        part.convert_from_f32_slice(from);
+        put(to, part, |x| x);
+    }
+}
+
+/// Rounds to f16, and stays f32.
+pub(super) fn round_f16(to: Target<'_, f32>, from: &[f32]) {
+    for (to, from) in to.chunks_mut(HALVES).zip(from.chunks(HALVES)) {
+        let (mut part, mut wide) = ([f16::ZERO; HALVES], [0f32; HALVES]);
+        part[..from.len()].convert_from_f32_slice(from);
+        part.convert_to_f32_slice(&mut wide);
+        put(to, &wide[..from.len()], |x| x);
+    }
+}
+
+/// The value of a bf16, which is the upper half of an f32.
+#[inline(always)]
+pub(super) fn from_bf16(x: bf16) -> f32 {
+    f32::from_bits(u32::from(x.to_bits()) << 16)
+}
+
+/// Rounds to bf16, half to even.
+#[inline(always)]
+pub(super) fn to_bf16(x: f32) -> bf16 {
+    let bits = x.to_bits();
+    let rounded = bits.wrapping_add(0x7fff + (bits >> 16 & 1)) >> 16;
+    let quiet = bits >> 16 | 0x40;
+    bf16::from_bits(if x.is_nan() { quiet } else { rounded } as u16)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bf16_is_rounded_as_by_half() {
+        for bits in (0..=u32::MAX).step_by(4099).chain(0x7f7f_0000..0x7f81_0000) {
+            let x = f32::from_bits(bits);
+            let (got, expected) = (to_bf16(x), bf16::from_f32(x));
+            assert_eq!(got.to_bits(), expected.to_bits(), "{x:e} {bits:x}");
+            assert_eq!(from_bf16(got).to_bits(), expected.to_f32().to_bits());
+        }
+    }
+}
