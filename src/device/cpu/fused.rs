@@ -14,7 +14,7 @@ use std::mem::MaybeUninit;
 /// So many elements of each register fit into the nearest cache together.
 const TILE: usize = 1024;
 
-/// Instructions times elements from which on other threads help: several times what waking one
+/// Simple instructions times elements from which on other threads help: several times what waking one
 /// costs, which on a busy machine is some hundred microseconds.
 const WORTH_HELP: usize = 1 << 22;
 /// Registers for longer tiles are not kept for the next step.
@@ -47,7 +47,7 @@ pub(super) fn run<T: Stored>(
     if total == 0 {
         return;
     }
-    let threads = match total * step.instrs.len() >= WORTH_HELP {
+    let threads = match total.saturating_mul(cost(step)) >= WORTH_HELP {
         true => workers.threads(),
         false => 1,
     };
@@ -84,6 +84,19 @@ pub(super) fn run_part(
         own: Some(own),
     };
     part.run();
+}
+
+/// How many simple instructions a step costs as much as. Functions of f64 are calls.
+fn cost(step: &Fused) -> usize {
+    const CALL: usize = 32;
+    let cost = |what| match what {
+        What::Unary(..) | What::Elu(..) | What::Powf(..) | What::Row(..) => CALL,
+        _ => 1,
+    };
+    match step.compute {
+        Compute::F64 => step.instrs.iter().map(|instr| cost(instr.what)).sum(),
+        _ => step.instrs.len(),
+    }
 }
 
 /// Memory for one tile, beginning with a cache line: a vector that crosses lines costs twice.

@@ -1,7 +1,7 @@
-//! The error function and the exact gelu.
+//! The error function.
 
-use super::exp::{exp_normal, exp64};
-use super::{madd, poly, poly64};
+use super::exp::exp_normal;
+use super::{madd, poly};
 use pulp::Simd;
 
 /// `erf(x)`, within 1.36 ulp (1.10 with fused multiply-add).
@@ -40,39 +40,4 @@ pub(crate) fn erf<S: Simd>(x: f32) -> f32 {
     let far = 1.0 - exp_normal::<S>(madd::<S>(-capped, power, -capped));
     // NaN takes the first way.
     if a >= 1.0 { far.copysign(x) } else { near }
-}
-
-/// `0.5 x (1 + erf(x / sqrt 2))`, within 0.95 ulp down to the denormal end of the
-/// negative tail. NaN for negative infinity, as the formula gives.
-///
-/// The normal distribution's tail is `e^(-x^2/2)` times a smooth factor, here a
-/// polynomial in `(a - 4) / (a + 4)` over `a + 4` (Remez, for this file). All of it
-/// in double precision, so that nothing cancels.
-#[inline(always)]
-pub(crate) fn gelu_erf<S: Simd>(x: f32) -> f32 {
-    let t = f64::from(x);
-    let a = t.abs();
-    // Past 37 the tail is zero in f32, and e^(-37^2 / 2) still a normal f64.
-    let a = if a > 37.0 { 37.0 } else { a };
-    let inv = 1.0 / (a + 4.0);
-    let p = poly64::<S, 10>(
-        (a - 4.0) * inv,
-        [
-            -1.091_701_56e-4,
-            2.101_633_44e-4,
-            1.555_465_39e-3,
-            -3.539_082_36e-3,
-            -7.522_339e-3,
-            6.041_118_88e-2,
-            -0.186_523_765,
-            0.387_136_251,
-            -0.607_896_566,
-            0.755_285_144,
-        ],
-    );
-    // The normal distribution's tail beyond |x|.
-    let tail = p * inv * exp64::<S>(a * a * -0.5);
-    let mass = if x < 0.0 { tail } else { 1.0 - tail };
-    let y = (t * mass) as f32;
-    if x == f32::NEG_INFINITY { f32::NAN } else { y }
 }

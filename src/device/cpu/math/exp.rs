@@ -7,7 +7,7 @@ use pulp::Simd;
 /// with no call or saturating conversion.
 const ROUND: f32 = 12_582_912.0;
 /// The same for `f64`: 1.5 * 2^52.
-pub(super) const ROUND64: f64 = 6_755_399_441_055_744.0;
+const ROUND64: f64 = 6_755_399_441_055_744.0;
 /// ln 2 to nine bits, so that its product with a small integer is exact.
 pub(super) const LN2_HI: f32 = 0.693_359_4;
 /// The rest of ln 2.
@@ -50,7 +50,7 @@ fn exp_near<S: Simd>(r: f32) -> f32 {
 /// Neither part leaves the normal range, so a caller can work on `m` and round
 /// a denormal result once, in its last multiplication by `s`.
 #[inline(always)]
-pub(super) fn exp_parts<S: Simd>(x: f32) -> (f32, f32) {
+fn exp_parts<S: Simd>(x: f32) -> (f32, f32) {
     let (k, r) = reduce::<S>(x);
     let half = k >> 1;
     let m = exp_near::<S>(r) * pow2(half);

@@ -16,10 +16,10 @@ mod hyper;
 mod log;
 mod trig;
 
-pub(crate) use erf::{erf, gelu_erf};
+pub(crate) use erf::erf;
 pub(crate) use exact::{ceil, floor, round};
 pub(crate) use exp::{elu, exp};
-pub(crate) use gate::{gelu, sigmoid, silu};
+pub(crate) use gate::{gelu, gelu_erf, sigmoid, silu};
 pub(crate) use hyper::tanh;
 pub(crate) use log::{log, powf};
 pub(crate) use trig::{LARGEST_ANGLE, sine};
