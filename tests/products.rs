@@ -390,6 +390,22 @@ fn a_perceptron_of_many_rows_agrees_with_eager() {
     }
 }
 
+#[test]
+fn weights_need_not_be_packed() {
+    let (x, w) = (random(&[5, 70], 1), random(&[90, 70], 2));
+    let [x, w] = [&x, &w].map(LazyTensor::from);
+    let y = || x.matmul(&w.t().unwrap()).unwrap();
+    let packing = executor();
+    let plain = Executor::builder(&Device::Cpu)
+        .pack_weights(false)
+        .build()
+        .unwrap();
+    let first = bits(&run(&plain, &y()));
+    for executor in [&plain, &packing, &packing, &packing, &plain] {
+        assert_eq!(bits(&run(executor, &y())), first);
+    }
+}
+
 /// Without the engine the same graphs go through Candle, bit for bit.
 #[test]
 fn without_fusion_products_are_eager_candle() {

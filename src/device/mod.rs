@@ -77,14 +77,16 @@ pub(crate) trait CommandStream: Send {
 
 /// The command stream of a device.
 ///
-/// On the CPU it keeps so many bytes of buffers for later, and uses these threads.
+/// On the CPU it keeps so many bytes of buffers for later, packs weights or not, and uses these
+/// threads.
 pub(crate) fn stream(
     device: &Device,
     pool_bytes: u64,
+    pack: bool,
     workers: Workers,
 ) -> Result<Box<dyn CommandStream>, BuildError> {
     match device {
-        Device::Cpu => Ok(Box::new(cpu::CpuStream::new(pool_bytes, workers))),
+        Device::Cpu => Ok(Box::new(cpu::CpuStream::new(pool_bytes, pack, workers))),
         #[cfg(feature = "cuda")]
         Device::Cuda(_) => Ok(Box::new(cuda::CudaStream::new(device)?)),
         #[cfg(feature = "metal")]

@@ -29,6 +29,7 @@ pub struct Builder {
     plans: usize,
     pool_bytes: u64,
     threads: Option<usize>,
+    pack_weights: bool,
 }
 
 impl Builder {
@@ -44,6 +45,7 @@ impl Builder {
             plans: 1024,
             pool_bytes: 256 << 20,
             threads: None,
+            pack_weights: true,
         }
     }
 
@@ -115,6 +117,17 @@ impl Builder {
         self
     }
 
+    /// Whether the right side of a matrix product is kept a second time, in the order in which
+    /// products read it: on the CPU, in f32, of tensors that exist (parameters, and
+    /// `LazyTensor::from` a tensor), from their second product on, or from their first with many
+    /// rows. On by default: products with few rows are several times as fast. The copy goes with the
+    /// last `LazyTensor` of the tensor, so hold on to that and not to the tensor alone. No result
+    /// depends on it.
+    pub fn pack_weights(mut self, pack: bool) -> Self {
+        self.pack_weights = pack;
+        self
+    }
+
     /// Runs on a simulated device: the answers are the CPU's, latency and faults come from the
     /// script. For tests of what the application does when a device misbehaves.
     pub fn simulated(mut self, script: &Script) -> Self {
@@ -146,7 +159,7 @@ impl Builder {
         let workers = Workers::new(self.threads);
         let stream = match &self.script {
             Some(script) => Box::new(Simulated::new(script.clone(), workers)) as _,
-            None => stream(&self.device, self.pool_bytes, workers)?,
+            None => stream(&self.device, self.pool_bytes, self.pack_weights, workers)?,
         };
         // ORDERING: Relaxed; a count.
         let id = NEXT.fetch_add(1, Ordering::Relaxed);

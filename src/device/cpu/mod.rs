@@ -27,14 +27,17 @@ use std::mem::MaybeUninit;
 
 pub(crate) struct CpuStream {
     pool: Pool,
+    /// Whether what products make of weights is kept with them.
+    pack: bool,
     workers: Workers,
 }
 
 impl CpuStream {
     /// A stream that keeps so many bytes of buffers for later, and uses these threads.
-    pub(super) fn new(pool_bytes: u64, workers: Workers) -> Self {
+    pub(super) fn new(pool_bytes: u64, pack: bool, workers: Workers) -> Self {
         Self {
             pool: Pool::new(pool_bytes),
+            pack,
             workers,
         }
     }
@@ -109,7 +112,7 @@ impl CommandStream for CpuStream {
         let operands = product::Operands {
             a,
             rights: [Some(b), second],
-            kept,
+            kept: kept.map(|kept| kept.filter(|_| self.pack)),
             programs: &product::program_operands(step, data),
             scalars,
         };
