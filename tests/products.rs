@@ -451,3 +451,46 @@ fn rope_is_part_of_a_fused_step_and_changes_no_bit() {
         }
     }
 }
+
+/// A value that two steps read ends with the second, whose result is written over it.
+#[test]
+fn a_result_may_be_written_over_its_last_operand() {
+    for dims in [[300, 700], [3, 9]] {
+        let x = random(&dims, 1);
+        let e = LazyTensor::from(&x).exp().unwrap();
+        let turned = e.t().unwrap().contiguous().unwrap().sum_keepdim(1).unwrap();
+        let y = e
+            .broadcast_mul(&turned.t().unwrap())
+            .unwrap()
+            .sqr()
+            .unwrap();
+        let executor = executor();
+        let plan = executor.explain(&y).unwrap().to_string();
+        assert!(plan.contains("written over %1"), "{plan}");
+        let e = x.exp().unwrap();
+        let sums = e.sum_keepdim(0).unwrap();
+        let eager = e.broadcast_mul(&sums).unwrap().sqr().unwrap();
+        for _ in 0..2 {
+            let y = (&y + 0.0).unwrap();
+            let first = run(&executor, &y);
+            let largest = eager.max_all().unwrap().to_scalar::<f32>().unwrap();
+            let scale = |t: &Tensor| (t / f64::from(largest)).unwrap();
+            assert_close(&scale(&first), &scale(&eager), 1e-5);
+        }
+        // a part of it has not enough room
+        let lazy = LazyTensor::from(&x).exp().unwrap();
+        let turned = lazy.t().unwrap().contiguous().unwrap();
+        let part = lazy.narrow(0, 0, 2).unwrap();
+        let sums = turned.sum_keepdim(1).unwrap().t().unwrap();
+        let y = part.broadcast_mul(&sums).unwrap();
+        let expected = e.narrow(0, 0, 2).unwrap();
+        let expected = expected.broadcast_mul(&e.sum_keepdim(0).unwrap()).unwrap();
+        assert_close(&run(&executor, &y), &expected, 1e-4);
+        // asked for as well, it must stay
+        let lazy = LazyTensor::from(&x).exp().unwrap();
+        let sums = lazy.sum_keepdim(0).unwrap();
+        let y = lazy.broadcast_mul(&sums).unwrap().sqr().unwrap();
+        let (kept, _) = executor.submit((&lazy, &y)).unwrap().wait().unwrap();
+        assert_close(&kept, &e, 1e-5);
+    }
+}

@@ -35,8 +35,15 @@ pub(crate) trait CommandStream: Send {
     /// Runs one operation.
     fn run(&mut self, op: &Op, inputs: &[&Tensor]) -> Result<Tensor, Cause>;
 
-    /// Runs a fused step. Only plans for the CPU have such.
-    fn fused(&mut self, step: &Fused, _: &[&Tensor], _: &[f32]) -> Result<Tensor, Cause> {
+    /// Runs a fused step, and writes the result over one of its operands if that is said. Only
+    /// plans for the CPU have such.
+    fn fused(
+        &mut self,
+        step: &Fused,
+        _: &[&Tensor],
+        _: &[f32],
+        _over: Option<usize>,
+    ) -> Result<Tensor, Cause> {
         unreachable!("{:?} on a device that does not fuse", step.ops)
     }
 

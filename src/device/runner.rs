@@ -333,7 +333,12 @@ impl Runner {
     ) -> Result<Value, Error> {
         let owned = self.operands(step.inputs.iter().map(|input| input.value), values)?;
         let inputs: SmallVec<[&Tensor; 4]> = owned.iter().collect();
-        let run = |stream: &mut dyn CommandStream| stream.fused(step, &inputs, &work.scalars);
+        // nobody but the engine has seen it, and nobody reads it after this step
+        let over = step.over.map(usize::from).filter(|&operand| {
+            let value = step.inputs[operand].value;
+            matches!(values[value as usize], Some(Ok(Value::Own(_))))
+        });
+        let run = |stream: &mut dyn CommandStream| stream.fused(step, &inputs, &work.scalars, over);
         let name = step.ops.last().copied().unwrap_or_default();
         self.attempt(name, &inputs, run).map(Value::Own)
     }

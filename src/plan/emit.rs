@@ -120,6 +120,7 @@ impl<'a, 'b> Emit<'a, 'b> {
             value: base,
             as_it_lies: self.fuse.as_it_lies(base),
             access,
+            dtype,
         });
         match whole {
             true => Arg::Input(number),

@@ -236,8 +236,12 @@ fn fused_line(step: &Fused) -> String {
         true => format!(" over {} rows of {}", step.rows, step.cols),
         false => String::new(),
     };
+    let over = match step.over {
+        Some(operand) => format!(" written over %{}", step.inputs[operand as usize].value),
+        None => String::new(),
+    };
     let ops = step.ops.join(", ");
-    format!("{{{ops}}}({}){rows}", inputs.join(", "))
+    format!("{{{ops}}}({}){rows}{over}", inputs.join(", "))
 }
 
 fn product_line(step: &Product) -> String {

@@ -206,6 +206,7 @@ impl<'a> Fuse<'a> {
             steady,
             unit,
             registers,
+            over: None,
             per_row,
             ops,
         });

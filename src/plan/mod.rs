@@ -26,6 +26,7 @@ pub(crate) use draft::PlannedOp;
 pub use explain::Explanation;
 pub(crate) use product::Product;
 pub(crate) use program::Fused;
+use rustc_hash::FxHashSet;
 use signature::Signature;
 use smallvec::SmallVec;
 use std::cell::RefCell;
@@ -209,11 +210,12 @@ fn plan(mut draft: Draft, passes: Passes) -> Plan {
     if passes.merge {
         simplify::merge(&mut draft);
     }
-    let steps = match passes.fuse {
+    let mut steps = match passes.fuse {
         true => fuse::steps(&draft),
         false => draft.nodes.iter().map(|n| op_step(&draft, n)).collect(),
     };
     let last_uses = last_uses(&steps, &draft.outputs, draft.values.len());
+    write_over(&draft, &mut steps, &last_uses);
     Plan {
         values: draft.values.len(),
         steps,
@@ -257,6 +259,18 @@ impl Step {
             Step::Op(step) => step.inputs.iter().copied().collect(),
             Step::Fused(step) => step.inputs.iter().map(|input| input.value).collect(),
             Step::Product(step) => step.inputs(),
+        }
+    }
+}
+
+/// Lets fused steps write their results over operands that the engine made and that end with them.
+fn write_over(draft: &Draft, steps: &mut [Step], last_uses: &[(u32, ValueId)]) {
+    let made = |step: &Step| (!matches!(step, Step::Op(_))).then(|| step.value());
+    let own: FxHashSet<ValueId> = steps.iter().filter_map(made).collect();
+    for &(place, value) in last_uses {
+        if let (Step::Fused(step), true) = (&mut steps[place as usize], own.contains(&value)) {
+            let elements = draft.info(value).dims.iter().product();
+            step.write_over(value, elements);
         }
     }
 }

@@ -32,10 +32,35 @@ pub(crate) struct Fused {
     pub(crate) unit: usize,
     /// How many registers the instructions use.
     pub(crate) registers: usize,
+    /// The operand, if there is one, that nobody needs after this step and that the result may be
+    /// written over.
+    pub(crate) over: Option<u16>,
     /// Whether the result, which the last instruction makes, is one number for each row.
     pub(crate) per_row: bool,
     /// The operations in it, for people.
     pub(crate) ops: Vec<&'static str>,
+}
+
+impl Fused {
+    /// Allows the result to be written over this value, which has so many elements, if all of them
+    /// are read, each in the place of the result, and nowhere else.
+    pub(super) fn write_over(&mut self, value: ValueId, elements: usize) {
+        let count = self.rows * self.cols;
+        let f32s = self.dtype == DType::F32 && self.compute == Compute::F32;
+        let mut readers = self
+            .inputs
+            .iter()
+            .enumerate()
+            .filter(|(_, i)| i.value == value);
+        let (Some((place, operand)), None) = (readers.next(), readers.next()) else {
+            return;
+        };
+        let whole = operand.access.is_all(count) && operand.dtype == DType::F32;
+        let same = elements == count && count > 1;
+        if f32s && whole && same && !self.per_row && self.over.is_none() {
+            self.over = Some(place as u16);
+        }
+    }
 }
 
 /// What a program reads.
@@ -46,6 +71,7 @@ pub(crate) struct Operand {
     pub(crate) as_it_lies: bool,
     /// How its elements are walked over.
     pub(crate) access: Access,
+    pub(crate) dtype: DType,
 }
 
 /// Where an instruction finds a tile.

@@ -31,6 +31,8 @@ struct Part<'a> {
     out: Out<'a>,
     /// The operand of which there are just the elements of this part.
     own: Option<ValueId>,
+    /// The operand whose elements stand where the result goes.
+    over: Option<ValueId>,
 }
 
 /// Runs a step, in parts if that is worth it. Writes every element of `out`.
@@ -39,6 +41,32 @@ pub(super) fn run<T: Stored>(
     inputs: &[Data<'_>],
     scalars: &[f32],
     out: &mut [MaybeUninit<T>],
+    workers: &Workers,
+) {
+    divide(step, inputs, scalars, out, None, workers);
+}
+
+/// The same, where `out` holds the elements of the operand `over`: that many as the result has.
+///
+/// # Safety
+/// All elements of `out` are initialised.
+pub(super) unsafe fn run_over(
+    step: &Fused,
+    inputs: &[Data<'_>],
+    scalars: &[f32],
+    out: &mut [MaybeUninit<f32>],
+    over: ValueId,
+    workers: &Workers,
+) {
+    divide(step, inputs, scalars, out, Some(over), workers);
+}
+
+fn divide<T: Stored>(
+    step: &Fused,
+    inputs: &[Data<'_>],
+    scalars: &[f32],
+    out: &mut [MaybeUninit<T>],
+    over: Option<ValueId>,
     workers: &Workers,
 ) {
     let total = step.rows * step.cols;
@@ -61,6 +89,7 @@ pub(super) fn run<T: Stored>(
         len: each.min(total - i * each),
         out: T::out(out),
         own: None,
+        over,
     });
     workers.share(parts, Part::run);
 }
@@ -82,6 +111,7 @@ pub(super) fn run_part(
         len: out.len(),
         out: Out::F32(out),
         own: Some(own),
+        over: None,
     };
     part.run();
 }
@@ -163,7 +193,8 @@ impl Part<'_> {
 
     fn run_in<T: Element>(self) {
         let mut registers = T::registers().take();
-        let count = self.step.registers.max(1);
+        // one more for what the result is written over
+        let count = self.step.registers + 1;
         if registers.len() < count {
             registers.resize_with(count, Register::default);
         }
@@ -246,12 +277,23 @@ fn run_tile<S: Simd, T: Element>(
         scalars: part.scalars,
         first: part.first,
         own: part.own,
+        over: part.over,
     };
     let first = match step.per_row {
         true => tile.first_row - part.first / step.cols,
         false => tile.start - part.first,
     };
     let len = if step.per_row { tile.rows } else { tile.len };
+    if part.over.is_some() {
+        let mut kept = std::mem::take(&mut registers[step.registers]);
+        if let Some(old) = T::result(part.out.part(first, len)) {
+            // SAFETY: `run_over` was promised that they are initialised; this tile has not been
+            // written yet.
+            let old = unsafe { &*(std::ptr::from_ref(&*old) as *const [T]) };
+            kernel::map(kept.target(len), old, |x| x);
+        }
+        registers[step.registers] = kept;
+    }
     let mut left = step.instrs.len() - skipped;
     for instr in &step.instrs[skipped..] {
         left -= 1;
@@ -279,6 +321,8 @@ struct Reads<'a> {
     /// Where the part begins, and of what there is just the part.
     first: usize,
     own: Option<ValueId>,
+    /// What was moved to a register of its own, for the result is written over it.
+    over: Option<ValueId>,
 }
 
 impl Reads<'_> {
@@ -348,6 +392,9 @@ impl Reads<'_> {
             Arg::Register(register) => registers[register as usize].tile(len),
             Arg::Input(input) => {
                 let operand = &self.step.inputs[input as usize];
+                if self.over == Some(operand.value) {
+                    return registers[self.step.registers].tile(len);
+                }
                 let from = match self.own == Some(operand.value) {
                     true => place - self.first,
                     false => operand.access.offset + place,

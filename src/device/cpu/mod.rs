@@ -68,12 +68,25 @@ impl CommandStream for CpuStream {
         step: &Fused,
         inputs: &[&Tensor],
         scalars: &[f32],
+        over: Option<usize>,
     ) -> Result<Tensor, Cause> {
+        let over = over.and_then(|operand| Some((operand, buffer_of(inputs[operand])?)));
         let tensors = step.inputs.iter().zip(inputs);
         let tensors = tensors.map(|(operand, x)| in_order(operand.as_it_lies, x));
         let tensors: SmallVec<[Tensor; 4]> = tensors.collect::<Result<_, _>>()?;
         let guards: SmallVec<[_; 4]> = tensors.iter().map(Tensor::storage_and_layout).collect();
-        let data: SmallVec<[Data<'_>; 4]> = guards.iter().map(|(s, l)| data(s, l)).collect();
+        let data = guards.iter().map(|(s, l)| data(s, l));
+        let mut data: SmallVec<[Data<'_>; 4]> = data.collect();
+        if let Some((operand, buffer)) = over {
+            data[operand] = Data::F32(&[]);
+            let (count, over) = (buffer.len(), step.inputs[operand].value);
+            let write = |out: &mut [_]| {
+                // SAFETY: the elements of the operand are still there.
+                unsafe { fused::run_over(step, &data, scalars, out, over, &self.workers) }
+            };
+            // SAFETY: the step writes every element.
+            return unsafe { filled(buffer, count, &step.dims, write) };
+        }
         let (pool, workers) = (&mut self.pool, &self.workers);
         match step.dtype {
             DType::U8 => fill::<u8>(pool, step, &data, scalars, workers),
@@ -172,7 +185,7 @@ fn in_order(as_it_lies: bool, x: &Tensor) -> Result<Tensor, Cause> {
     }
 }
 
-/// A tensor whose elements `write` makes, in an empty buffer with room for so many.
+/// A tensor whose elements `write` makes, in a buffer with room for so many.
 ///
 /// # Safety
 /// `write` must have written every element when it returns.
@@ -182,10 +195,26 @@ unsafe fn filled<T: WithDType>(
     dims: &[usize],
     write: impl FnOnce(&mut [MaybeUninit<T>]),
 ) -> Result<Tensor, Cause> {
+    buffer.clear();
     write(&mut buffer.spare_capacity_mut()[..count]);
     // SAFETY: the caller's promise.
     unsafe { buffer.set_len(count) };
     Tensor::from_vec(buffer, dims, &Device::Cpu).map_err(Cause::Candle)
+}
+
+/// The buffer of a tensor that nobody else knows, if it is worth to be written over. The tensor is
+/// left without elements.
+fn buffer_of(tensor: &Tensor) -> Option<Vec<f32>> {
+    let bytes = tensor.elem_count() * size_of::<f32>();
+    if tensor.dtype() != DType::F32 || bytes < pool::SMALLEST {
+        return None;
+    }
+    let taken = Take(RefCell::new(None));
+    tensor.inplace_op1(&taken).ok()?;
+    match taken.0.into_inner() {
+        Some(CpuStorage::F32(buffer)) => Some(buffer),
+        _ => None,
+    }
 }
 
 /// The elements of a tensor, from its first one on. A view without elements may begin anywhere.
