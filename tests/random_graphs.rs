@@ -226,14 +226,11 @@ fn about_as_good(got: &Tensor, eager: &Tensor, graph: &[Tensor]) -> Result<(), T
         _ => (64.0, 256.0, f64::from(f32::EPSILON)),
     };
     let most = |values: &[f64]| values.iter().fold(0f64, |most, x| most.max(x.abs()));
-    let size = match dtype {
-        DType::F16 | DType::BF16 => {
-            let sizes = graph.iter().map(|node| most(&numbers(node)));
-            sizes.filter(|size| size.is_finite()).fold(0.0, f64::max)
-        }
-        _ => most(&truth),
-    };
-    let allowed = times * distance(&eager) + places * last * size.max(1e-30);
+    // larger numbers may have cancelled on the way, in eager Candle exactly
+    let sizes = graph.iter().map(|node| most(&numbers(node)));
+    let on_the_way = sizes.filter(|size| size.is_finite()).fold(0.0, f64::max);
+    let size = (8.0 * on_the_way).max(places * most(&truth));
+    let allowed = times * distance(&eager) + last * size.max(1e-30);
     prop_assert!(
         got.iter().all(|x| x.is_finite()) && distance(&got) <= allowed,
         "{dtype:?}: {got:?} is not {truth:?}, off by {} where eager is by {}",

@@ -65,6 +65,9 @@ pub(super) fn identities(draft: &mut Draft) {
 }
 
 /// The value that the node at `place` is equal to, if it adds nothing.
+///
+/// Candle's sums and products round otherwise for elements that lie otherwise. So what makes a
+/// result in order is left out only where its operand lies in order.
 fn same_as(draft: &Draft, makers: &[Option<usize>], place: usize) -> Option<ValueId> {
     let node = &draft.nodes[place];
     let (op, &[input]) = (node.op.own()?, &node.inputs[..]) else {
@@ -72,21 +75,27 @@ fn same_as(draft: &Draft, makers: &[Option<usize>], place: usize) -> Option<Valu
     };
     let (from, to) = (draft.info(input), draft.info(node.value));
     let same_shape = from.dims == to.dims;
+    let in_order = |value: ValueId| draft.info(value).lies == Lies::InOrder;
     match op {
         Op::ToDType(dtype) if *dtype == from.dtype => Some(input),
-        Op::Reshape(_) | Op::BroadcastAs(_) | Op::Narrow { .. } if same_shape => Some(input),
-        Op::Contiguous if from.lies == Lies::InOrder => Some(input),
+        Op::BroadcastAs(_) | Op::Narrow { .. } if same_shape => Some(input),
+        Op::Reshape(_) if same_shape && in_order(input) => Some(input),
+        Op::Contiguous if in_order(input) => Some(input),
         Op::Transpose(a, b) if a == b => Some(input),
         Op::Permute(axes) if axes.iter().copied().eq(0..axes.len()) => Some(input),
         Op::Repeat(times) if same_shape && times.iter().all(|&t| t == 1) => Some(input),
         Op::PadWithZeros {
             left: 0, right: 0, ..
         } => Some(input),
-        op if node.scalars.is_empty() && is_neutral(op, to.dtype) => Some(input),
+        op if node.scalars.is_empty() && is_neutral(op, to.dtype) => {
+            in_order(input).then_some(input)
+        }
         _ => {
             let before = &draft.nodes[makers[input as usize]?];
             if undone(before, op) {
-                Some(before.inputs[0])
+                let first = before.inputs[0];
+                let moves = !matches!(op, Op::Unary(_));
+                (moves || in_order(first)).then_some(first)
             } else {
                 repeated(before, op).then_some(input)
             }
