@@ -306,6 +306,29 @@ fn large_attention_agrees_with_eager() {
     }
 }
 
+/// Keys that are parameters are not packed for few queries: that would sum in another order.
+#[test]
+fn attention_to_the_same_keys_is_the_same_each_time() {
+    let executor = executor();
+    let (k, v) = (random(&[90, 70], 2), random(&[90, 40], 3));
+    let [k, v] = [&k, &v].map(LazyTensor::from);
+    for queries in [1, 4, 5, 80] {
+        let q = LazyTensor::from(random(&[queries, 70], 1));
+        let attend = || {
+            let weights = q
+                .matmul(&k.t().unwrap())
+                .unwrap()
+                .softmax(D::Minus1)
+                .unwrap();
+            bits(&run(&executor, &weights.matmul(&v).unwrap()))
+        };
+        let first = attend();
+        for _ in 0..3 {
+            assert!(attend() == first, "{queries} queries");
+        }
+    }
+}
+
 /// Heads that share keys, with every kind of mask, against the same with repeated keys.
 #[test]
 fn sdpa_agrees_with_eager() {
@@ -359,6 +382,17 @@ fn sdpa_refuses_what_does_not_agree() {
     assert!(fails(&k, &k, Some(&of(&[2, 5]))).contains("sdpa"));
     let bytes = k.to_dtype(DType::U8).unwrap();
     assert!(fails(&bytes, &bytes, None).contains("u8"));
+    let none = of(&[1, 2, 0, 8]);
+    assert!(fails(&none, &none, None).starts_with("sdpa("));
+    let error = of(&[1, 2, 0, 8]).sdpa(&k, &k, None, 1.0).unwrap_err();
+    assert!(error.to_string().starts_with("sdpa("), "{error}");
+    // keys without elements score alike, values without elements make none
+    let (q, k) = (of(&[1, 4, 3, 0]), of(&[1, 2, 5, 0]));
+    let ones = LazyTensor::from(Tensor::ones((1, 2, 5, 6), DType::F32, &Device::Cpu).unwrap());
+    let y = run(&executor(), &q.sdpa(&k, &ones, None, 1.0).unwrap());
+    assert!(numbers(&y).iter().all(|y| (y - 1.0).abs() < 1e-6), "{y}");
+    let y = run(&executor(), &q.sdpa(&k, &k, None, 1.0).unwrap());
+    assert_eq!(y.dims(), [1, 4, 3, 0]);
 }
 
 /// A perceptron with many rows is one step, whose inner rows are never stored.

@@ -30,7 +30,7 @@ impl LazyTensor {
     /// ```
     ///
     /// # Errors
-    /// Shapes that do not agree, a mask that does not broadcast, different dtypes or devices, other
+    /// Shapes that do not agree, no query or no key (`b`, `h`, `t` or `s` is 0), a mask that does not broadcast, different dtypes or devices, other
     /// dtypes than these.
     pub fn sdpa(&self, key: &Self, value: &Self, mask: Option<&Self>, scale: f64) -> Result<Self> {
         let mut operands = vec![self, key, value];
@@ -44,6 +44,12 @@ impl LazyTensor {
         let agree = (kb, vb, vg, vs, kd) == (b, b, g, s, d);
         if !agree || g == 0 || !h.is_multiple_of(g) {
             return refused(Reason::Shapes);
+        }
+        if [b, h, t, s].contains(&0) {
+            return refused(Reason::Argument {
+                name: "the scores",
+                must: "non-empty",
+            });
         }
         let dtype = same_dtype("sdpa", &operands)?;
         if !is_wide_float(dtype) {

@@ -72,6 +72,7 @@ impl fmt::Debug for Kept {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
     #[test]
     fn a_thing_is_made_once_from_the_second_use_on() {
@@ -90,5 +91,26 @@ mod tests {
         assert!((2..=MOST).all(|n| entry(n).is_some()));
         assert!(entry(MOST + 1).is_none());
         assert!(entry(1).is_some());
+    }
+
+    /// Two executors may meet the same weight at the same moment.
+    #[test]
+    fn threads_that_ask_at_once_share_what_one_of_them_makes() {
+        for _ in 0..200 {
+            let (kept, made) = (Kept::default(), AtomicUsize::new(0));
+            let ask = || {
+                let make = || Some(made.fetch_add(1, Relaxed)); // ORDERING: Relaxed; a count
+                let entry = kept.entry([7; 5]).unwrap();
+                entry.get_or_make(true, make).copied()
+            };
+            std::thread::scope(|scope| {
+                let threads = [0; 4].map(|_| scope.spawn(ask));
+                for thread in threads {
+                    assert_eq!(thread.join().unwrap(), Some(0));
+                }
+            });
+            // ORDERING: Relaxed; the threads have been joined.
+            assert_eq!(made.load(Relaxed), 1);
+        }
     }
 }

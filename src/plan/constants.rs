@@ -12,7 +12,7 @@
 //! plan are not constants either, for the same reason.
 
 use super::draft::{Draft, DraftNode, Lies, PlannedOp};
-use super::estimate::is_view;
+use super::layout::is_view;
 use crate::graph::{BinaryOp, Op, UnaryOp};
 use candle_core::DType;
 use candle_core::scalar::Scalar;

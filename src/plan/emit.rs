@@ -120,7 +120,6 @@ impl<'a, 'b> Emit<'a, 'b> {
             value: base,
             as_it_lies: self.fuse.as_it_lies(base),
             access,
-            dtype,
         });
         match whole {
             true => Arg::Input(number),

@@ -70,16 +70,11 @@ impl Fuse<'_> {
     /// The product, and the program on its rows, that together make the left side of `last`.
     fn product_before(&self, last: &Product) -> Option<(Product, Then)> {
         let left = last.a.value;
-        let count = last.count() * last.m * last.k;
-        let in_order = last.a.offset == 0
-            && (last.m == 1 || last.a.row == last.k)
-            && (last.k == 1 || last.a.col == 1)
-            && self.info(left).dims.iter().product::<usize>() == count
-            && last.a.batch == strides(&last.batch, last.m * last.k);
         let maker = self.makers[left as usize]? as usize;
         let (role, compute) = self.own(maker)?;
         let reader = BTreeSet::from([self.makers[last.value as usize]? as usize]);
-        if !in_order || !self.is_only_read_by(left, &reader) {
+        let all = last.lies_in_order(self.info(left));
+        if !all || !self.is_only_read_by(left, &reader) {
             return None;
         }
         let (program, members) = self.group(maker, role, compute);
@@ -123,15 +118,4 @@ impl Fuse<'_> {
         let views: BTreeSet<ValueId> = inputs.copied().filter(view).collect();
         reads(value) + views.len() as u32 == self.uses[value as usize]
     }
-}
-
-/// From one to the next of a batch whose members, of so many elements, lie in order.
-fn strides(batch: &[usize], each: usize) -> super::Dims {
-    let mut stride = each;
-    let mut strides: super::Dims = batch.iter().map(|_| 0).collect();
-    for (to, &size) in strides.iter_mut().zip(batch).rev() {
-        *to = stride;
-        stride *= size;
-    }
-    strides
 }

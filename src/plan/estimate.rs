@@ -6,6 +6,7 @@
 //! exceptions are those of several passes, listed below, and products, whose multiplications and
 //! additions are counted.
 
+use super::layout::is_view;
 use super::program::{Fused, RowOp, What};
 use super::{OpStep, Product, Step};
 use crate::graph::fragment::ValueId;
@@ -110,21 +111,6 @@ fn product(step: &Product, written: usize, known: &Known) -> Cost {
         written,
         work: programs.fold(step.work().saturating_mul(2), usize::saturating_add),
     }
-}
-
-/// Whether an operation only says where to look. A reshape of what does not lie in order is a
-/// copy; that is not known before it is there.
-pub(super) fn is_view(op: &Op) -> bool {
-    matches!(
-        op,
-        Op::Reshape(_)
-            | Op::Squeeze(_)
-            | Op::Unsqueeze(_)
-            | Op::Transpose(..)
-            | Op::Permute(_)
-            | Op::Narrow { .. }
-            | Op::BroadcastAs(_)
-    )
 }
 
 /// An operation by Candle.

@@ -1,7 +1,8 @@
 //! Plans for people: as text, and as graphs in the DOT language.
 
 use super::draft::PlannedOp;
-use super::estimate::{Cost, Known, bytes, cost, flops, human, is_view};
+use super::estimate::{Cost, Known, bytes, cost, flops, human};
+use super::layout::is_view;
 use super::product::Product;
 use super::{Fused, OpStep, Plan, Step};
 use crate::graph::Op;

@@ -133,7 +133,8 @@ fn merged(dims: &[usize], strides: &[usize]) -> (Dims, Dims) {
     (sizes, steps)
 }
 
-/// Whether an operation only says where to look.
+/// Whether an operation only says where to look. A reshape of what does not lie in order is a
+/// copy; that is not known before it is there.
 pub(super) fn is_view(op: &Op) -> bool {
     matches!(
         op,

@@ -269,8 +269,7 @@ fn write_over(draft: &Draft, steps: &mut [Step], last_uses: &[(u32, ValueId)]) {
     let own: FxHashSet<ValueId> = steps.iter().filter_map(made).collect();
     for &(place, value) in last_uses {
         if let (Step::Fused(step), true) = (&mut steps[place as usize], own.contains(&value)) {
-            let elements = draft.info(value).dims.iter().product();
-            step.write_over(value, elements);
+            step.write_over(value, draft.info(value));
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Matrix products that the CPU engine takes, and what is done to their elements before anybody
 //! else sees them.
 
-use super::draft::{Draft, DraftNode};
+use super::draft::{Draft, DraftNode, Info};
 use super::layout::Layout;
 use super::program::{Fused, Operand};
 use super::types::Compute;
@@ -96,6 +96,20 @@ impl Product {
     /// The columns of the result.
     pub(crate) fn columns(&self) -> usize {
         self.second.as_ref().map_or(self.n, |second| second.columns)
+    }
+
+    /// Whether the left side is a whole value, in order.
+    pub(super) fn lies_in_order(&self, value: &Info) -> bool {
+        let Factor {
+            batch, row, col, ..
+        } = &self.a;
+        let sizes = self.batch.iter().chain([&self.m, &self.k]).copied();
+        let layout = Layout {
+            dims: sizes.collect(),
+            strides: batch.iter().chain([row, col]).copied().collect(),
+            offset: self.a.offset,
+        };
+        layout.collapsed().is_all(value.dims.iter().product())
     }
 
     /// How many products it is.

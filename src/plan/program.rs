@@ -4,6 +4,7 @@
 //! elements, or one number for each row of the tile. Instructions are in an order in which every
 //! argument is computed before it is used, and never write a register that they read.
 
+use super::draft::Info;
 use super::layout::Access;
 use super::types::{Compute, Number};
 use crate::graph::fragment::ValueId;
@@ -42,9 +43,9 @@ pub(crate) struct Fused {
 }
 
 impl Fused {
-    /// Allows the result to be written over this value, which has so many elements, if all of them
-    /// are read, each in the place of the result, and nowhere else.
-    pub(super) fn write_over(&mut self, value: ValueId, elements: usize) {
+    /// Allows the result to be written over this value, if all of its elements are read, each in
+    /// the place of the result, and nowhere else.
+    pub(super) fn write_over(&mut self, value: ValueId, info: &Info) {
         let count = self.rows * self.cols;
         let f32s = self.dtype == DType::F32 && self.compute == Compute::F32;
         let mut readers = self
@@ -55,8 +56,8 @@ impl Fused {
         let (Some((place, operand)), None) = (readers.next(), readers.next()) else {
             return;
         };
-        let whole = operand.access.is_all(count) && operand.dtype == DType::F32;
-        let same = elements == count && count > 1;
+        let whole = operand.access.is_all(count) && info.dtype == DType::F32;
+        let same = info.dims.iter().product::<usize>() == count && count > 1;
         if f32s && whole && same && !self.per_row && self.over.is_none() {
             self.over = Some(place as u16);
         }
@@ -71,7 +72,6 @@ pub(crate) struct Operand {
     pub(crate) as_it_lies: bool,
     /// How its elements are walked over.
     pub(crate) access: Access,
-    pub(crate) dtype: DType,
 }
 
 /// Where an instruction finds a tile.

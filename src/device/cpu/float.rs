@@ -1,8 +1,9 @@
 //! Programs in f32 and f64.
 
-use super::data::to_bf16;
-use super::data::{Data, Out};
-use super::data::{from_bf16, gather, gather_f16, gather_rare, put, put_f16, put_rare, round_f16};
+use super::data::{
+    Data, Out, from_bf16, gather, gather_f16, gather_rare, put, put_f16, put_rare, round_f16,
+    to_bf16,
+};
 use super::fused::Register;
 use super::kernel::{self, Target, map};
 use super::math;
@@ -58,6 +59,19 @@ macro_rules! float {
     };
 }
 
+macro_rules! rows {
+    ($type:ident) => {
+        #[inline(always)]
+        fn sqrt(self) -> Self {
+            self.sqrt()
+        }
+        #[inline(always)]
+        fn count(count: usize) -> Self {
+            count as $type
+        }
+    };
+}
+
 impl Float for f32 {
     #[inline(always)]
     fn exp<S: Simd>(self) -> Self {
@@ -67,14 +81,7 @@ impl Float for f32 {
     fn log<S: Simd>(self) -> Self {
         math::log::<S>(self)
     }
-    #[inline(always)]
-    fn sqrt(self) -> Self {
-        self.sqrt()
-    }
-    #[inline(always)]
-    fn count(count: usize) -> Self {
-        count as f32
-    }
+    rows!(f32);
 }
 
 impl Float for f64 {
@@ -86,14 +93,7 @@ impl Float for f64 {
     fn log<S: Simd>(self) -> Self {
         self.ln()
     }
-    #[inline(always)]
-    fn sqrt(self) -> Self {
-        self.sqrt()
-    }
-    #[inline(always)]
-    fn count(count: usize) -> Self {
-        count as f64
-    }
+    rows!(f64);
 }
 
 impl Element for f32 {

@@ -143,11 +143,7 @@ impl CommandStream for CpuStream {
         if tensor.elem_count() * tensor.dtype().size_in_bytes() < pool::SMALLEST {
             return;
         }
-        let taken = Take(RefCell::new(None));
-        if tensor.inplace_op1(&taken).is_err() {
-            return;
-        }
-        match taken.0.into_inner() {
+        match taken(&tensor) {
             Some(CpuStorage::U8(buffer)) => self.pool.put(buffer),
             Some(CpuStorage::U32(buffer)) => self.pool.put(buffer),
             Some(CpuStorage::I16(buffer)) => self.pool.put(buffer),
@@ -202,21 +198,6 @@ unsafe fn filled<T: WithDType>(
     Tensor::from_vec(buffer, dims, &Device::Cpu).map_err(Cause::Candle)
 }
 
-/// The buffer of a tensor that nobody else knows, if it is worth to be written over. The tensor is
-/// left without elements.
-fn buffer_of(tensor: &Tensor) -> Option<Vec<f32>> {
-    let bytes = tensor.elem_count() * size_of::<f32>();
-    if tensor.dtype() != DType::F32 || bytes < pool::SMALLEST {
-        return None;
-    }
-    let taken = Take(RefCell::new(None));
-    tensor.inplace_op1(&taken).ok()?;
-    match taken.0.into_inner() {
-        Some(CpuStorage::F32(buffer)) => Some(buffer),
-        _ => None,
-    }
-}
-
 /// The elements of a tensor, from its first one on. A view without elements may begin anywhere.
 fn data<'a>(storage: &'a Storage, layout: &Layout) -> Data<'a> {
     fn from<T>(data: &[T], first: usize) -> &[T] {
@@ -237,7 +218,26 @@ fn data<'a>(storage: &'a Storage, layout: &Layout) -> Data<'a> {
     }
 }
 
-/// Takes the buffer out of a tensor that nobody else knows.
+/// The buffer of a tensor that nobody else knows, which is left without elements.
+fn taken(tensor: &Tensor) -> Option<CpuStorage> {
+    let take = Take(RefCell::new(None));
+    tensor.inplace_op1(&take).ok()?;
+    take.0.into_inner()
+}
+
+/// The same, if it is worth to be written over.
+fn buffer_of(tensor: &Tensor) -> Option<Vec<f32>> {
+    let bytes = tensor.elem_count() * size_of::<f32>();
+    if tensor.dtype() != DType::F32 || bytes < pool::SMALLEST {
+        return None;
+    }
+    match taken(tensor)? {
+        CpuStorage::F32(buffer) => Some(buffer),
+        _ => None,
+    }
+}
+
+/// Takes the buffer out of a tensor.
 struct Take(RefCell<Option<CpuStorage>>);
 
 impl InplaceOp1 for Take {

@@ -2,20 +2,21 @@
 //! once. To pack them would cost more than the products.
 
 use super::matrix::Mat;
+use crate::plan::Product;
 use pulp::Simd;
 use std::slice;
 
 /// More rows are worth packing the right side for.
-pub(super) const MOST_ROWS: usize = 4;
+const MOST_ROWS: usize = 4;
 /// Columns that are gone through side by side.
 const COLUMNS: usize = 4;
 
-/// Whether the operands lie so that sums run along both.
-pub(super) fn fits(a: Mat<'_>, b: Mat<'_>) -> bool {
-    a.rows() <= MOST_ROWS && a.col_stride() == 1 && b.row_stride() == 1
+/// Whether there are few rows, and the operands lie so that sums run along both.
+pub(super) fn fits(step: &Product) -> bool {
+    step.m <= MOST_ROWS && step.a.col == 1 && step.b.row == 1
 }
 
-/// Writes the product of two matrices that fit. An element is summed up in as many parts as a
+/// Writes the product of two matrices that lie so. An element is summed up in as many parts as a
 /// vector has lanes; what is left over is added in order.
 ///
 /// # Safety
@@ -23,7 +24,6 @@ pub(super) fn fits(a: Mat<'_>, b: Mat<'_>) -> bool {
 /// else touches them.
 #[inline(always)]
 pub(super) unsafe fn run<S: Simd>(simd: S, a: Mat<'_>, b: Mat<'_>, (c, c_row): (*mut f32, usize)) {
-    assert!(fits(a, b));
     for first in (0..b.cols()).step_by(COLUMNS) {
         let count = COLUMNS.min(b.cols() - first);
         // past the end the last column is summed again, and not written

@@ -103,12 +103,8 @@ impl Job<'_> {
         let a = matrix(&step.a, operands.a, at, (step.m, step.k));
         let rows = a.sub_rows(self.rows.clone());
         let right = self.right(0, &step.b, at, (step.k, step.n));
-        match right {
-            // decided by the whole product, so that its division changes no bit
-            Right::Plain(b) if step.second.is_some() && dots::fits(a, b) => {
-                return self.chunks(simd, rows, Ready::Columns(b), (index, 0..step.n), scratch);
-            }
-            _ => {}
+        if let (Right::Plain(b), true) = (right, self.by_dots) {
+            return self.chunks(simd, rows, Ready::Columns(b), (index, 0..step.n), scratch);
         }
         let panels = self.cols.start / width..self.cols.end.div_ceil(width);
         let group = self.group::<S>(right, rows.rows(), panels.len());

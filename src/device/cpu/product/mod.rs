@@ -2,7 +2,8 @@
 //!
 //! Every element of a product is one chain of multiply-adds in the order of `k`. So its bits depend
 //! neither on the number of rows, nor on how rows and columns are divided among threads, nor on
-//! whether the right side was packed before.
+//! whether the right side was packed before. But for few queries that are compared with keys
+//! (`dots.rs`): there the shapes and strides decide, and no threads either.
 
 mod dots;
 mod driver;
@@ -75,11 +76,16 @@ pub(super) fn run<'a>(
         .second
         .as_ref()
         .map(|second| (&second.b, second.columns));
+    let by_dots = second.is_some() && dots::fits(step);
     let job = Job {
         step,
         operands,
+        by_dots,
         packed: [
-            packed(&step.b, [rows, step.k, step.n], operands, 0),
+            match by_dots {
+                true => None, // read once, as they lie
+                false => packed(&step.b, [rows, step.k, step.n], operands, 0),
+            },
             second.and_then(|(b, columns)| packed(b, [rows, step.n, columns], operands, 1)),
         ],
         batch: 0..step.count(),
@@ -125,6 +131,8 @@ unsafe impl Send for Shared {}
 struct Job<'a> {
     step: &'a Product,
     operands: &'a Operands<'a>,
+    /// Whether the first product is made of sums along rows and columns.
+    by_dots: bool,
     packed: [Option<&'a Packed>; 2],
     batch: Range<usize>,
     rows: Range<usize>,
