@@ -7,7 +7,8 @@ pub use builder::Builder;
 use crate::actor::admission::Refused;
 use crate::actor::core::Permit;
 use crate::actor::park::block_on;
-use crate::device::runner::{Meter, Runner, is_driving};
+use crate::device::meter::Meter;
+use crate::device::runner::{Runner, is_driving};
 use crate::error::{Error, Result};
 use crate::habit;
 use crate::handle::Handle;
@@ -70,6 +71,12 @@ pub struct Stats {
     pub fragments_cancelled: u64,
     /// Times that a waiting thread ran the queue in the owner's place.
     pub lent: u64,
+    /// Batches: several fragments that ran as one.
+    pub batches: u64,
+    /// Fragments that ran in batches.
+    pub fragments_batched: u64,
+    /// Bytes that were copied to bring the rows of a batch together, and its results apart.
+    pub batch_bytes_moved: u64,
     /// Plans that were made: submissions of a new structure.
     pub plans_made: u64,
     /// Plans that are kept for the next submission of the same structure.
@@ -279,6 +286,7 @@ impl Executor {
         let Inner { home, meter, .. } = &*self.0;
         let core = &home.core;
         let counts = core.counts();
+        let done = meter.counts();
         let (plans_made, plans_kept) = home.planner.counts();
         Stats {
             queued: core.admission().queued(),
@@ -290,7 +298,10 @@ impl Executor {
             plans_kept,
             lent: counts.lent,
             live_nodes: core.store().nodes(),
-            live_bytes: meter.bytes(),
+            live_bytes: done.bytes,
+            batches: done.batches,
+            fragments_batched: done.batched,
+            batch_bytes_moved: done.moved,
         }
     }
 

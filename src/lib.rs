@@ -137,6 +137,7 @@ mod request;
 #[cfg(not(candlewick_core))]
 pub use self::{
     compiled::{Argument, Compiled, Function},
+    device::room::Batching,
     error::{BuildError, Cause, Error, Failure, Invalid, ParamsError, Reason, Result},
     executor::{Builder, Executor, Health, Stats, SubmitAsync},
     graph::{Indexer, IntoIndexers, LazyTensor, ShapeWithOneHole, TensorOrScalar},

@@ -12,6 +12,7 @@ pub mod runner;
 pub mod scenarios {
     //! One file for each part of the core.
     pub mod admission;
+    pub mod batch;
     pub mod executor;
     pub mod lending;
     pub mod slot;
@@ -120,6 +121,12 @@ scenarios! {
     executor::parts_apart, Some(1), false, [];
     executor::two_closers, Some(2), false, ["ran", "closed"];
     executor::two_withdraw, Some(2), false, ["mine last", "other last"];
+    batch::gather_vs_send, Some(2), false, ["together", "apart"];
+    batch::gather_vs_cancel, Some(2), false, ["cancelled", "too late", "together"];
+    batch::spoiler_runs_apart, Some(2), false, ["together"];
+    batch::wrecked_batch, Some(2), false, ["together", "apart"];
+    batch::dependent_stays_behind, Some(1), false, ["together"];
+    batch::gather_vs_abort, Some(1), false, ["ran", "closed", "together"];
     lending::wait_lends, Some(2), false, [];
     lending::lend_vs_owner, Some(2), false, ["lent", "owner"];
     lending::two_lenders, Some(1), false, [];

@@ -2,7 +2,7 @@
 
 use candlewick::actor::admission::Refused;
 use candlewick::actor::core::{Core, Limits};
-use candlewick::actor::engine::{Engine, Results};
+use candlewick::actor::engine::{Engine, Member, Results};
 use candlewick::actor::park::block_on;
 use candlewick::actor::submission::Submission;
 use candlewick::store::node_store::{Held, NodeStore};
@@ -45,6 +45,12 @@ pub const FAILS: u32 = 1000;
 pub const PANICS: u32 = 1001;
 /// Work after which the owner itself panics.
 pub const KILLS: u32 = 1002;
+/// Work that goes together with others like it: it adds one, and fails if it is not alone.
+pub const SHY: u32 = 2001;
+/// Work that goes together with others like it: it adds two.
+pub const TOGETHER: u32 = 2002;
+/// The same, and its operation panics wherever it runs.
+pub const WRECKS: u32 = 2003;
 /// Work whose failure the device reports only at the fence.
 pub const FAILS_LATE: u32 = 1003;
 
@@ -88,6 +94,7 @@ impl Kind for Toy {
 pub struct ToyEngine {
     bound_to_owner: bool,
     runs: std::sync::Arc<StdAtomic>,
+    batches: std::sync::Arc<StdAtomic>,
     kill: bool,
     late: bool,
 }
@@ -107,6 +114,10 @@ impl ToyEngine {
     /// How many fragments have been run. Outside of the model: it orders nothing.
     pub fn runs(&self) -> std::sync::Arc<StdAtomic> {
         self.runs.clone()
+    }
+    /// How many batches of several have been begun. Outside of the model as well.
+    pub fn batches(&self) -> std::sync::Arc<StdAtomic> {
+        self.batches.clone()
     }
 }
 
@@ -138,9 +149,33 @@ impl Engine for ToyEngine {
                 self.late = true;
                 sum
             }
+            WRECKS => resume_unwind(Box::new("wrecked")),
+            SHY => sum.map(|sum| sum + 1),
+            TOGETHER => sum.map(|sum| sum + 2),
             add => sum.map(|sum| sum + add),
         };
         SmallVec::from_iter([result])
+    }
+    /// How many may still join.
+    type Batch = usize;
+    fn open(&self, work: &Work) -> Option<usize> {
+        (SHY..=WRECKS).contains(&work.add).then_some(3)
+    }
+    fn joins(&self, batch: &mut usize, work: &Work) -> bool {
+        let joins = *batch > 0 && (SHY..=WRECKS).contains(&work.add);
+        *batch -= usize::from(joins);
+        joins
+    }
+    fn issue_together(
+        &mut self,
+        members: &mut [Member<'_, Toy>],
+    ) -> Result<Vec<Results<Toy>>, Option<usize>> {
+        self.batches.fetch_add(1, SeqCst);
+        if let Some(shy) = members.iter().position(|member| member.work.add == SHY) {
+            return Err(Some(shy));
+        }
+        let run = |member: &mut Member<'_, Toy>| self.issue(member.work, member.inputs);
+        Ok(members.iter_mut().map(run).collect())
     }
     fn finish(&mut self) -> Result<(), ToyError> {
         if std::mem::take(&mut self.late) {

@@ -2,7 +2,7 @@
 //! form a batch, run it, publish.
 
 use super::core::{Core, ErrorOf, Fate};
-use super::engine::{Engine, Results};
+use super::engine::{Engine, Member, Results};
 use crate::store::slot::Begun;
 use crate::store::task::{Payload, Taken, Task};
 use crate::store::{Kind, NodeId};
@@ -17,11 +17,17 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 /// result that is done can stay unpublished behind others.
 const BATCH: usize = 32;
 
+/// So many queued fragments are looked at for those that may run together.
+const LOOK_AHEAD: usize = 256;
+
 /// A fragment that has begun.
 struct Running<K: Kind> {
     payload: Payload<K>,
     outputs: SmallVec<[Option<Begun<K>>; 1]>,
 }
+
+/// Those of a batch.
+type AllBegun<K> = SmallVec<[Running<K>; 1]>;
 
 /// The owner's state: belongs to whoever has the turn.
 pub struct Owner<E: Engine> {
@@ -76,27 +82,100 @@ impl<E: Engine> Owner<E> {
             return self.refuse(&fate, core);
         }
         let most = if self.synchronous { 1 } else { BATCH };
-        let mut batch: SmallVec<[Running<E::Kind>; 1]> = SmallVec::new();
+        let mut batch = AllBegun::<E::Kind>::new();
         let mut looked = false;
         while batch.len() < most {
             let Some(task) = self.ready.pop_front() else {
                 break;
             };
             looked = true;
-            match task.take_if_ready() {
-                Taken::Ready(payload) => batch.extend(self.begin(&task, payload, core)),
-                Taken::Blocked(input) => self.blocked.entry(input).or_default().push(task),
-                Taken::Parts(parts) => {
-                    self.unpack(parts);
-                    self.ready.push_front(task);
-                }
-                Taken::Withdrawn => core.withdrawn(&task),
-            }
+            self.take(task, &mut batch, core);
         }
-        if !batch.is_empty() {
-            self.run(batch, core);
+        if self.synchronous {
+            self.gather(&mut batch, core);
+        }
+        match batch.len() {
+            0 => {}
+            2.. if self.synchronous => self.run_together(batch, core),
+            _ => self.run(batch, core),
         }
         looked
+    }
+
+    /// Takes the next fragment into a batch, if it can run and is still wanted.
+    fn take(&mut self, task: Arc<Task<E::Kind>>, batch: &mut AllBegun<E::Kind>, core: &Core<E>) {
+        match task.take_if_ready() {
+            Taken::Ready(payload) => batch.extend(self.begin(&task, payload, core)),
+            Taken::Blocked(input) => self.blocked.entry(input).or_default().push(task),
+            Taken::Parts(parts) => {
+                self.unpack(parts);
+                self.ready.push_front(task);
+            }
+            Taken::Withdrawn => core.withdrawn(&task),
+        }
+    }
+
+    /// Adds those of the next fragments that may run as one with the first.
+    fn gather(&mut self, batch: &mut AllBegun<E::Kind>, core: &Core<E>) {
+        let first = batch.first();
+        let Some(mut open) = first.and_then(|first| self.engine.open(&first.payload.work)) else {
+            return;
+        };
+        while let Ok(task) = self.queue.try_recv() {
+            self.ready.push_back(task);
+        }
+        let mut passed = Vec::new();
+        for _ in 0..LOOK_AHEAD {
+            let Some(task) = self.ready.pop_front() else {
+                break;
+            };
+            if !task.is_ready_and(|work| self.engine.joins(&mut open, work)) {
+                passed.push(task);
+                continue;
+            }
+            self.take(task, batch, core);
+        }
+        for task in passed.into_iter().rev() {
+            self.ready.push_front(task);
+        }
+    }
+
+    /// Runs fragments as one. Whoever spoils that runs by itself, and the others again.
+    fn run_together(&mut self, mut batch: AllBegun<E::Kind>, core: &Core<E>) {
+        while batch.len() > 1 {
+            match self.issue_together(&mut batch) {
+                Ok(all) if all.len() == batch.len() => {
+                    for (running, results) in batch.into_iter().zip(all) {
+                        self.publish(running, Ok(results), core);
+                    }
+                    return self.look_for_loss(core);
+                }
+                Err(Some(culprit)) if culprit < batch.len() => {
+                    let culprit = batch.remove(culprit);
+                    self.run(SmallVec::from_iter([culprit]), core);
+                }
+                _ => break,
+            }
+        }
+        for running in batch {
+            self.run(SmallVec::from_iter([running]), core);
+        }
+    }
+
+    fn issue_together(
+        &mut self,
+        batch: &mut [Running<E::Kind>],
+    ) -> Result<Vec<Results<E::Kind>>, Option<usize>> {
+        let members = batch.iter_mut().map(|running| {
+            let Payload { work, inputs, .. } = &mut running.payload;
+            Member { work, inputs }
+        });
+        let mut members: Vec<Member<'_, E::Kind>> = members.collect();
+        let run = || self.engine.issue_together(&mut members);
+        catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
+            drop(<E::Kind as Kind>::panicked(panic)); // with care: it is foreign
+            Err(None)
+        })
     }
 
     /// Ends all that is ready or blocked without running it.
@@ -144,7 +223,7 @@ impl<E: Engine> Owner<E> {
     }
 
     /// Runs a batch: issues all of it, waits once, publishes.
-    fn run(&mut self, batch: SmallVec<[Running<E::Kind>; 1]>, core: &Core<E>) {
+    fn run(&mut self, batch: AllBegun<E::Kind>, core: &Core<E>) {
         let several = batch.len() > 1;
         let mut issued: SmallVec<[_; 1]> = SmallVec::new();
         for mut running in batch {
@@ -169,6 +248,10 @@ impl<E: Engine> Owner<E> {
                 }
             }
         }
+        self.look_for_loss(core);
+    }
+
+    fn look_for_loss(&mut self, core: &Core<E>) {
         if let Some(error) = self.engine.lost() {
             core.lose(error);
         }

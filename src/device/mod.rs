@@ -1,13 +1,20 @@
 //! *With what*: the command streams of the devices, and the engine that runs plans on them.
 
+mod batch;
 mod cpu;
 #[cfg(feature = "cuda")]
 mod cuda;
 pub(crate) mod eval;
+mod forms;
+mod groups;
+mod joint;
 #[cfg(feature = "metal")]
 mod metal;
+pub(crate) mod meter;
+pub(crate) mod room;
 pub(crate) mod runner;
 pub(crate) mod simulated;
+mod value;
 pub(crate) mod workers;
 
 pub use simulated::{Fault, Script};
@@ -16,6 +23,7 @@ use crate::error::{BuildError, Cause};
 use crate::graph::{Kept, Op};
 use crate::plan::{Fused, Product};
 use candle_core::{Device, Tensor};
+use smallvec::SmallVec;
 use workers::Workers;
 
 /// A device's ordered queue of commands, used by one thread at a time.
@@ -59,6 +67,18 @@ pub(crate) trait CommandStream: Send {
         unreachable!("{} on a device that does not fuse", step.op)
     }
 
+    /// The elements of tensors of one dtype one after another, in a tensor of one dimension. Only
+    /// batches on the CPU need it.
+    fn join(&mut self, _: &[Tensor]) -> Result<Tensor, Cause> {
+        unreachable!("a batch on a device that does not fuse")
+    }
+
+    /// Runs steps that have nothing to do with each other, side by side. Only batches on the CPU
+    /// need it.
+    fn apart(&mut self, _: &[Part<'_>]) -> Vec<Result<Tensor, Cause>> {
+        unreachable!("a batch on a device that does not fuse")
+    }
+
     /// Gets a tensor back that it made in a fused step or a product and that nobody else has seen.
     fn recycle(&mut self, tensor: Tensor) {
         drop(tensor);
@@ -79,6 +99,32 @@ pub(crate) trait CommandStream: Send {
     /// Something that runs a part of a batch and then frees what the platform keeps until then.
     fn pool(&self) -> fn(&mut dyn FnMut()) {
         |part| part()
+    }
+}
+
+/// A step of one fragment, which runs beside those of others.
+pub(crate) struct Part<'a> {
+    pub(crate) step: Apart<'a>,
+    pub(crate) inputs: SmallVec<[Tensor; 4]>,
+    pub(crate) scalars: &'a [f32],
+    /// What belongs to its right sides.
+    pub(crate) kept: [Option<&'a Kept>; 2],
+}
+
+/// A step that can.
+#[derive(Clone, Copy)]
+pub(crate) enum Apart<'a> {
+    Fused(&'a Fused),
+    Product(&'a Product),
+}
+
+impl Part<'_> {
+    /// About so many simple operations.
+    fn work(&self) -> usize {
+        match self.step {
+            Apart::Fused(step) => step.rows * step.cols * step.instrs.len(),
+            Apart::Product(step) => step.work(),
+        }
     }
 }
 

@@ -1,7 +1,11 @@
 //! The engine: runs plans, step by step, on a command stream.
 
 use super::CommandStream;
-use crate::actor::engine::{Engine, Results};
+use super::forms::Forms;
+use super::meter::Meter;
+use super::room::{Batching, Room};
+use super::value::{Reading, Stored, Value, read};
+use crate::actor::engine::{Engine, Member, Results};
 use crate::error::{Cause, Error, Failure};
 use crate::graph::fragment::Source;
 use crate::graph::fragment::ValueId;
@@ -9,13 +13,11 @@ use crate::graph::{Kept, Node, Op};
 use crate::plan::{Fused, OpStep, Plan, PlannedOp, Product, Scalars, Step};
 use crate::store::Kind;
 use crate::store::node_store::Held;
-use crate::store::slot::Outcome;
 use candle_core::{DType, DeviceLocation, Shape, Tensor};
 use smallvec::SmallVec;
 use std::any::Any;
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
 /// The types of an executor over Candle.
@@ -35,6 +37,30 @@ pub(crate) struct Work {
 }
 
 impl Work {
+    /// Its nodes no longer need what they are made of.
+    fn begin(&self) {
+        let nodes = self
+            .outputs
+            .iter()
+            .filter_map(|output| output.node.upgrade());
+        nodes.for_each(|node| node.forget_origin());
+    }
+
+    /// The operation of a step.
+    pub(super) fn op<'a>(&'a self, step: &'a OpStep) -> &'a Op {
+        match &step.op {
+            PlannedOp::Own(op) => op,
+            PlannedOp::Attached(place) => &self.attached[*place as usize],
+        }
+    }
+
+    /// What is kept with the right sides of a product.
+    pub(super) fn kept_by(&self, step: &Product) -> [Option<&Kept>; 2] {
+        let second = step.second.as_ref();
+        [Some(&step.b), second.map(|second| &second.b)]
+            .map(|factor| factor.and_then(|factor| self.kept(factor.value)))
+    }
+
     /// What is kept with a value that is a tensor of its own.
     fn kept(&self, value: ValueId) -> Option<&Kept> {
         let source = self.sources.binary_search_by_key(&value, |s| s.0);
@@ -53,45 +79,13 @@ pub(crate) struct Output {
     pub(crate) bytes: u64,
 }
 
-/// Counts the bytes of the results that are kept.
-#[derive(Debug, Default)]
-pub(crate) struct Meter(AtomicU64);
-
-/// A result that is kept.
-pub(crate) struct Stored {
-    value: Value,
-    bytes: u64,
-    meter: Arc<Meter>,
-}
-
-/// A value while a plan runs.
-#[derive(Clone)]
-enum Value {
-    /// Made by a fused step; nobody has seen it but such steps.
-    Own(Tensor),
-    Here(Tensor),
-    /// A copy to the host that is made with all others of the batch, before anything of it is
-    /// published.
-    Reading(Reading),
-}
-
-impl Value {
-    /// From now on others may know the value's memory.
-    fn show(&mut self) {
-        if let Value::Own(tensor) = self {
-            *self = Value::Here(tensor.clone());
-        }
-    }
-}
-
-/// A copy to the host, once it is made.
-type Reading = Arc<OnceLock<Result<Tensor, Error>>>;
-
 /// Runs plans on a command stream.
 pub(crate) struct Runner {
-    stream: Box<dyn CommandStream>,
+    pub(super) stream: Box<dyn CommandStream>,
     executor: u64,
-    meter: Arc<Meter>,
+    pub(super) meter: Arc<Meter>,
+    pub(super) forms: Forms,
+    limits: Batching,
     /// Copies to the host that have not been made.
     reads: Vec<(Tensor, Reading)>,
     lost: Option<Error>,
@@ -146,44 +140,6 @@ fn message(panic: Box<dyn Any + Send>) -> String {
     text
 }
 
-impl Meter {
-    /// The bytes kept now.
-    pub(crate) fn bytes(&self) -> u64 {
-        // ORDERING: Relaxed; a statistic.
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
-impl Stored {
-    fn new(value: Value, bytes: u64, meter: &Arc<Meter>) -> Self {
-        // ORDERING: Relaxed; a statistic.
-        meter.0.fetch_add(bytes, Ordering::Relaxed);
-        Self {
-            value,
-            bytes,
-            meter: meter.clone(),
-        }
-    }
-
-    /// The tensor.
-    pub(crate) fn tensor(&self) -> Result<Tensor, Error> {
-        match &self.value {
-            Value::Own(tensor) | Value::Here(tensor) => Ok(tensor.clone()),
-            Value::Reading(cell) => match cell.get() {
-                Some(read) => read.clone(),
-                None => Err(Tensors::abandoned()),
-            },
-        }
-    }
-}
-
-impl Drop for Stored {
-    fn drop(&mut self) {
-        // ORDERING: Relaxed; a statistic.
-        self.meter.0.fetch_sub(self.bytes, Ordering::Relaxed);
-    }
-}
-
 /// Marks this thread as driving, until dropped.
 struct Driving(u64);
 
@@ -201,11 +157,18 @@ impl Drop for Driving {
 
 impl Runner {
     /// An engine for the executor of this number.
-    pub(crate) fn new(stream: Box<dyn CommandStream>, executor: u64, meter: Arc<Meter>) -> Self {
+    pub(crate) fn new(
+        stream: Box<dyn CommandStream>,
+        executor: u64,
+        meter: Arc<Meter>,
+        limits: Batching,
+    ) -> Self {
         Self {
             stream,
             executor,
             meter,
+            forms: Forms::default(),
+            limits,
             reads: Vec::new(),
             lost: None,
         }
@@ -252,13 +215,11 @@ impl Runner {
 
     fn tensor(&mut self, value: &Value) -> Result<Tensor, Error> {
         match value {
-            Value::Own(tensor) | Value::Here(tensor) => Ok(tensor.clone()),
-            Value::Reading(cell) => {
+            Value::Reading(_) => {
                 self.read_back();
-                cell.get()
-                    .cloned()
-                    .unwrap_or_else(|| Err(Tensors::abandoned()))
+                value.whole()
             }
+            _ => value.whole(),
         }
     }
 
@@ -294,21 +255,28 @@ impl Runner {
                 value.show();
             }
         }
-        let op = match &step.op {
-            PlannedOp::Own(op) => op,
-            PlannedOp::Attached(place) => &work.attached[*place as usize],
-        };
+        let op = work.op(step);
         let host = matches!(op, Op::ToDevice(device) if device.is_cpu());
         if host && self.stream.device().location() != DeviceLocation::Cpu {
             let cell = Arc::new(OnceLock::new());
             self.reads.push((inputs[0].clone(), cell.clone()));
             return Ok(Value::Reading(cell));
         }
+        self.run_op(op, step, &inputs)
+    }
+
+    /// Runs one operation on these operands.
+    pub(super) fn run_op(
+        &mut self,
+        op: &Op,
+        step: &OpStep,
+        inputs: &[&Tensor],
+    ) -> Result<Value, Error> {
         let run = |stream: &mut dyn CommandStream| {
-            let tensor = stream.run(op, &inputs)?;
+            let tensor = stream.run(op, inputs)?;
             announced(tensor, &step.dims, step.dtype)
         };
-        self.attempt(op.name(), &inputs, run).map(Value::Here)
+        self.attempt(op.name(), inputs, run).map(Value::Here)
     }
 
     /// Runs something on the stream; a panic in it is its error.
@@ -352,9 +320,7 @@ impl Runner {
     ) -> Result<Value, Error> {
         let owned = self.operands(step.inputs().into_iter(), values)?;
         let inputs: SmallVec<[&Tensor; 4]> = owned.iter().collect();
-        let second = step.second.as_ref();
-        let kept = [Some(&step.b), second.map(|second| &second.b)]
-            .map(|factor| factor.and_then(|factor| work.kept(factor.value)));
+        let kept = work.kept_by(step);
         let run =
             |stream: &mut dyn CommandStream| stream.product(step, &inputs, &work.scalars, kept);
         self.attempt(step.op, &inputs, run).map(Value::Own)
@@ -396,17 +362,6 @@ impl Runner {
     }
 }
 
-/// The result of another fragment, as an operand.
-fn read(input: &Held<Tensors>) -> Result<Value, Error> {
-    let value = input.slot().peek(|outcome| match outcome {
-        Outcome::Ready(stored) => stored.tensor().map(Value::Here),
-        Outcome::Failed(error) => Err(error.clone()),
-        Outcome::Cancelled => Err(Error::Cancelled),
-        Outcome::Closed => Err(Error::Closed),
-    });
-    value.unwrap_or_else(|| Err(Tensors::abandoned()))
-}
-
 /// Operations of the user's own may return something else than they announced.
 fn announced(tensor: Tensor, dims: &[usize], dtype: DType) -> Result<Tensor, Cause> {
     if tensor.dims() == dims && tensor.dtype() == dtype {
@@ -431,17 +386,34 @@ impl Engine for Runner {
 
     fn issue(&mut self, work: &mut Box<Work>, inputs: &[Held<Tensors>]) -> Results<Tensors> {
         let _driving = Driving::start(self.executor);
-        for node in work
-            .outputs
-            .iter()
-            .filter_map(|output| output.node.upgrade())
-        {
-            node.forget_origin();
-        }
+        work.begin();
         let pool = self.stream.pool();
         let mut results = Results::<Tensors>::new();
         pool(&mut || results = self.run(work, inputs));
         results
+    }
+
+    type Batch = Room;
+
+    fn open(&self, work: &Box<Work>) -> Option<Room> {
+        let plan = &work.plan;
+        (self.limits.fragments > 1 && plan.gains_by_others()).then(|| Room {
+            first: plan.clone(),
+            left: self.limits.less(plan),
+        })
+    }
+
+    fn joins(&self, batch: &mut Room, work: &Box<Work>) -> bool {
+        batch.takes(&work.plan)
+    }
+
+    fn issue_together(
+        &mut self,
+        members: &mut [Member<'_, Tensors>],
+    ) -> Result<Vec<Results<Tensors>>, Option<usize>> {
+        let _driving = Driving::start(self.executor);
+        members.iter_mut().for_each(|member| member.work.begin());
+        self.together(members)
     }
 
     fn finish(&mut self) -> Result<(), Error> {

@@ -6,7 +6,7 @@ use crate::error::Cause;
 use crate::graph::Op;
 use candle_core::Tensor;
 use rayon::{ThreadPool, ThreadPoolBuilder};
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 /// The threads of an executor: those of the process, or its own.
 #[derive(Default)]
@@ -46,21 +46,52 @@ impl Workers {
         self.threads.unwrap_or_else(all)
     }
 
-    /// Runs parts side by side: the first on this thread, the others on the pool's.
-    pub(super) fn share<P: Send>(&self, mut parts: impl Iterator<Item = P>, run: fn(P)) {
-        let Some(own) = parts.next() else { return };
-        let mut others = parts.peekable();
-        if others.peek().is_none() {
-            return run(own);
-        }
-        let Some(pool) = self.pool() else {
-            run(own);
-            return others.for_each(run);
+    /// Runs parts side by side, on so many threads at most: on this one, and on the pool's. Whoever
+    /// is done with a part takes the next, so that a thread that comes late costs little.
+    pub(super) fn share<P: Send>(
+        &self,
+        threads: usize,
+        parts: impl Iterator<Item = P> + Send,
+        run: impl Fn(P) + Sync,
+    ) {
+        let helpers = threads.saturating_sub(1);
+        let Some(pool) = (helpers > 0).then(|| self.pool()).flatten() else {
+            return parts.for_each(run);
+        };
+        let left = Mutex::new(parts);
+        let next = || left.lock().unwrap_or_else(PoisonError::into_inner).next();
+        let work = || {
+            while let Some(part) = next() {
+                run(part);
+            }
         };
         pool.in_place_scope(|scope| {
-            others.for_each(|part| scope.spawn(move |_| run(part)));
-            run(own);
+            (0..helpers).for_each(|_| scope.spawn(|_| work()));
+            work();
         });
+    }
+
+    /// Runs each of several things that cost about so many simple operations together: on one
+    /// thread each, side by side if that is worth it.
+    pub(super) fn each<P: Send, R: Send + Sync>(
+        &self,
+        parts: Vec<P>,
+        work: usize,
+        run: impl Fn(P, &Workers) -> R + Sync,
+    ) -> Vec<R> {
+        let alone = Workers::new(Some(1));
+        let threads = if work < WORTH_HELP { 1 } else { self.threads() };
+        let results: Vec<OnceLock<R>> = parts.iter().map(|_| OnceLock::new()).collect();
+        let threads = threads.min(parts.len());
+        self.share(
+            threads,
+            parts.into_iter().zip(&results),
+            |(part, result)| {
+                let _ = result.set(run(part, &alone)); // set here only
+            },
+        );
+        let results = results.into_iter().filter_map(OnceLock::into_inner);
+        results.collect()
     }
 
     /// Runs one operation through Candle, in the pool if Candle divides it.
@@ -75,6 +106,8 @@ impl Workers {
     }
 }
 
+/// Simple operations from which on other threads help with several small things.
+const WORTH_HELP: usize = 1 << 22;
 /// Multiplications from which on Candle's products use several threads.
 const PARALLEL_PRODUCT: usize = 1 << 19;
 

@@ -3,7 +3,9 @@
 use super::{Executor, Inner};
 use crate::actor::admission::{MAX_BYTES, MAX_FRAGMENTS};
 use crate::actor::core::{Core, Limits};
-use crate::device::runner::{Meter, Runner};
+use crate::device::meter::Meter;
+use crate::device::room::Batching;
+use crate::device::runner::Runner;
 use crate::device::simulated::{Script, Simulated};
 use crate::device::stream;
 use crate::device::workers::Workers;
@@ -30,6 +32,7 @@ pub struct Builder {
     pool_bytes: u64,
     threads: Option<usize>,
     pack_weights: bool,
+    batching: Batching,
 }
 
 impl Builder {
@@ -46,6 +49,7 @@ impl Builder {
             pool_bytes: 256 << 20,
             threads: None,
             pack_weights: true,
+            batching: Batching::default(),
         }
     }
 
@@ -128,6 +132,14 @@ impl Builder {
         self
     }
 
+    /// How fragments of different producers run as one, on the CPU; by default all that is queued
+    /// when the device becomes free and is alike, within bounds. No result depends on it. See
+    /// `docs/batching.md`.
+    pub fn batching(mut self, batching: Batching) -> Self {
+        self.batching = batching;
+        self
+    }
+
     /// Runs on a simulated device: the answers are the CPU's, latency and faults come from the
     /// script. For tests of what the application does when a device misbehaves.
     pub fn simulated(mut self, script: &Script) -> Self {
@@ -169,7 +181,7 @@ impl Builder {
             bytes: self.queue_bytes,
             lending: self.lending,
         };
-        let engine = Runner::new(stream, id, meter.clone());
+        let engine = Runner::new(stream, id, meter.clone(), self.batching);
         let core = Core::start(limits, engine, self.thread_name).map_err(BuildError::Thread)?;
         let (device, location) = (self.device.clone(), self.device.location());
         let passes = Passes {
@@ -202,6 +214,7 @@ impl fmt::Debug for Builder {
             .field("passes", &self.passes)
             .field("plans", &self.plans)
             .field("pool_bytes", &self.pool_bytes)
+            .field("batching", &self.batching)
             .finish()
     }
 }

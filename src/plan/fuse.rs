@@ -230,8 +230,8 @@ impl<'a> Fuse<'a> {
                 let value = self.draft.nodes[place].value;
                 let only_here = inside[&value] == self.uses[value as usize];
                 let joins = || {
-                    self.computes_in(place, compute)
-                        && self.joins(place, domain)
+                    self.joins(place, domain)
+                        && self.computes_in(place, compute)
                         && self.fits_users(place, &members, domain)
                 };
                 if only_here && members.len() < MOST_OPS && joins() {

@@ -1,5 +1,6 @@
 //! *How* to compute a fragment: pure functions, run on the producer's thread.
 
+pub(crate) mod batch;
 mod cache;
 mod constants;
 mod draft;
@@ -9,12 +10,14 @@ mod estimate;
 mod explain;
 mod fuse;
 mod layout;
+mod outline;
 pub(crate) mod product;
 pub(crate) mod program;
 mod role;
 mod signature;
 mod simplify;
 pub(crate) mod types;
+mod walk;
 
 use crate::graph::fragment::{Fragment, SourceValue, ValueId};
 use crate::graph::{Dims, Op};
@@ -24,6 +27,7 @@ use candle_core::DType;
 use draft::Draft;
 pub(crate) use draft::PlannedOp;
 pub use explain::Explanation;
+use outline::Outline;
 pub(crate) use product::Product;
 pub(crate) use program::Fused;
 use rustc_hash::FxHashSet;
@@ -48,6 +52,8 @@ pub(crate) struct Plan {
     pub(crate) last_uses: SmallVec<[(u32, ValueId); 6]>,
     /// The values asked for.
     pub(crate) outputs: SmallVec<[ValueId; 1]>,
+    /// What says with which others it runs well.
+    pub(crate) outline: Outline,
 }
 
 /// One thing for the device to do.
@@ -218,6 +224,7 @@ fn plan(mut draft: Draft, passes: Passes) -> Plan {
     write_over(&draft, &mut steps, &last_uses);
     Plan {
         values: draft.values.len(),
+        outline: Outline::of(&steps, &draft),
         steps,
         last_uses,
         outputs: draft.outputs,
@@ -253,8 +260,17 @@ impl Step {
         }
     }
 
+    /// The shape of that value.
+    pub(crate) fn dims(&self) -> &[usize] {
+        match self {
+            Step::Op(step) => &step.dims,
+            Step::Fused(step) => &step.dims,
+            Step::Product(step) => &step.dims,
+        }
+    }
+
     /// The values that it reads.
-    fn inputs(&self) -> SmallVec<[ValueId; 4]> {
+    pub(crate) fn inputs(&self) -> SmallVec<[ValueId; 4]> {
         match self {
             Step::Op(step) => step.inputs.iter().copied().collect(),
             Step::Fused(step) => step.inputs.iter().map(|input| input.value).collect(),

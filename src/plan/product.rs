@@ -10,9 +10,12 @@ use crate::graph::{Dims, Op};
 use candle_core::DType;
 use smallvec::SmallVec;
 
+/// More rows are worth packing the right side for.
+const FEW_ROWS: usize = 4;
+
 /// `[m, k]` times `[k, n]` for each of a batch, of f32; then a program on the result; then the
 /// product of that and `[n, columns]`, and another program.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Product {
     /// The value of the last of these.
     pub(crate) value: ValueId,
@@ -31,7 +34,7 @@ pub(crate) struct Product {
 }
 
 /// A program whose operand is a product that nobody else needs.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Then {
     /// The product's own value, an operand of the program. It is never stored.
     pub(crate) raw: ValueId,
@@ -39,7 +42,7 @@ pub(crate) struct Then {
 }
 
 /// The right side of a product whose left side is made row by row.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Second {
     pub(crate) b: Factor,
     pub(crate) columns: usize,
@@ -47,7 +50,7 @@ pub(crate) struct Second {
 }
 
 /// Where the matrices lie that a product reads.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Factor {
     pub(crate) value: ValueId,
     /// Whether it is read as it lies; else it is put in order first, should it not be.
@@ -96,6 +99,12 @@ impl Product {
     /// The columns of the result.
     pub(crate) fn columns(&self) -> usize {
         self.second.as_ref().map_or(self.n, |second| second.columns)
+    }
+
+    /// Whether there are few rows, and the operands lie so that sums run along both: queries that
+    /// are compared with keys.
+    pub(crate) fn is_few_by_columns(&self) -> bool {
+        self.m <= FEW_ROWS && self.a.col == 1 && self.b.row == 1
     }
 
     /// Whether the left side is a whole value, in order.

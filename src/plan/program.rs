@@ -13,7 +13,7 @@ use candle_core::DType;
 use smallvec::SmallVec;
 
 /// One step of the CPU engine.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Fused {
     pub(crate) value: ValueId,
     pub(crate) dims: Dims,
@@ -65,7 +65,7 @@ impl Fused {
 }
 
 /// What a program reads.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Operand {
     pub(crate) value: ValueId,
     /// Whether it is read as it lies; else it is put in order first, should it not be.
@@ -148,11 +148,11 @@ impl What {
     }
 
     /// The tiles that it reads.
-    fn args(mut self) -> SmallVec<[Arg; 3]> {
+    pub(super) fn args(mut self) -> SmallVec<[Arg; 3]> {
         self.args_mut().into_iter().map(|arg| *arg).collect()
     }
 
-    fn args_mut(&mut self) -> SmallVec<[&mut Arg; 3]> {
+    pub(super) fn args_mut(&mut self) -> SmallVec<[&mut Arg; 3]> {
         match self {
             What::Load(_) => SmallVec::new(),
             What::Copy(a)

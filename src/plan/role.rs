@@ -73,15 +73,16 @@ impl Fuse<'_> {
     /// Whether a node may be part of a program of this type, on the way to its result.
     pub(super) fn computes_in(&self, place: usize, compute: Compute) -> bool {
         let node = &self.draft.nodes[place];
-        let dtype = |i: usize| self.info(node.inputs[i]).dtype;
-        match node.op.own() {
+        let of = |i: usize| node.inputs.get(i).map(|&input| self.info(input).dtype);
+        match (node.op.own(), of(0)) {
+            (_, None) => false,
             // Its operand is loaded as the program's type, or made in it. Rounding f64 to f32
             // first and then to a half would be rounding twice.
-            Some(Op::ToDType(to)) => {
-                Compute::of(*to) == Some(compute) && !(dtype(0) == DType::F64 && is_half(*to))
+            (Some(Op::ToDType(to)), Some(from)) => {
+                Compute::of(*to) == Some(compute) && !(from == DType::F64 && is_half(*to))
             }
-            Some(Op::WhereCond) => Compute::of(dtype(1)) == Some(compute),
-            _ => Compute::of(dtype(0)) == Some(compute),
+            (Some(Op::WhereCond), _) => of(1).and_then(Compute::of) == Some(compute),
+            (_, Some(from)) => Compute::of(from) == Some(compute),
         }
     }
 

@@ -97,6 +97,16 @@ impl<K: Kind> Task<K> {
         self.payload.lock().take()
     }
 
+    /// Whether it can run now, and its work is of this kind.
+    pub fn is_ready_and(&self, fits: impl FnOnce(&K::Work) -> bool) -> bool {
+        let cell = self.payload.lock();
+        let ready = |payload: &&Payload<K>| {
+            payload.rest.is_empty() && payload.inputs.iter().all(|i| i.slot().is_finished())
+        };
+        let payload = cell.as_ref().filter(ready);
+        payload.is_some_and(|payload| fits(&payload.work))
+    }
+
     /// Takes the payload out if it can run.
     pub fn take_if_ready(&self) -> Taken<K> {
         let mut cell = self.payload.lock();

@@ -111,3 +111,16 @@ fn numbers_that_change_nothing_change_nothing() {
         }
     });
 }
+
+/// A constant that is no operand of anything else has no operands either.
+#[test]
+fn a_constant_beside_what_is_computed() {
+    let executor = cpu();
+    let x = LazyTensor::new(&[-1f32, 2.0], &Device::Cpu).unwrap();
+    for value in [0f32, 1.0, 2.5] {
+        let number = LazyTensor::full(value, 2, &Device::Cpu).unwrap();
+        let y = (&x.relu().unwrap() + &number).unwrap();
+        let y = executor.submit(&y).unwrap().wait().unwrap();
+        assert_eq!(y.to_vec1::<f32>().unwrap(), [value, 2.0 + value]);
+    }
+}

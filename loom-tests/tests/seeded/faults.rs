@@ -107,6 +107,11 @@ faults! {
     "actor/core.rs": "        if self.admission.release(weight) {\n            self.turn.call();" => "        if self.admission.release(weight) {", unused_permit_vs_close, STUCK;
     "actor/core.rs": "        self.done.set();" => "", submit_await_close, STUCK;
     "actor/event.rs": "        woken.wake();" => "        drop(woken);", submit_await_close, STUCK;
+    // batches
+    "actor/owner.rs": "            self.ready.push_front(task);\n        }\n    }\n\n    /// Runs fragments as one." => "            drop(task);\n        }\n    }\n\n    /// Runs fragments as one.", dependent_stays_behind, STUCK;
+    "actor/owner.rs": "                    self.run(SmallVec::from_iter([culprit]), core);" => "                    drop(culprit);", spoiler_runs_apart, "left == right";
+    "actor/owner.rs": "                _ => break," => "                _ => return,", wrecked_batch, "left == right";
+    "actor/owner.rs": "            drop(<E::Kind as Kind>::panicked(panic)); // with care: it is foreign" => "            std::panic::resume_unwind(panic);", wrecked_batch, "left == right";
     // protocols again, one line each
     "store/slot.rs": "        if let Some(key) = key.take() {\n            self.deregister(key);\n        }\n        Poll::Ready(())" => "        Poll::Ready(())", poll_vs_publish, "a waker was left behind";
     "store/waiters.rs": "        if self.taken {\n            return None;" => "        if false {\n            return None;", drop_while_publishing, "index out of bounds";

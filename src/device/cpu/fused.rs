@@ -17,6 +17,8 @@ const TILE: usize = 1024;
 /// Simple instructions times elements from which on other threads help: several times what waking one
 /// costs, which on a busy machine is some hundred microseconds.
 const WORTH_HELP: usize = 1 << 22;
+/// So many parts for each thread: whoever comes late leaves its parts to the others.
+const PARTS: usize = 4;
 /// Registers for longer tiles are not kept for the next step.
 const LONGEST_KEPT: usize = 4 * TILE;
 
@@ -79,7 +81,8 @@ fn divide<T: Stored>(
         true => workers.threads(),
         false => 1,
     };
-    let each = (total / step.unit).div_ceil(threads) * step.unit;
+    let pieces = if threads == 1 { 1 } else { threads * PARTS };
+    let each = (total / step.unit).div_ceil(pieces) * step.unit;
     let each_out = if step.per_row { each / step.unit } else { each };
     let parts = out.chunks_mut(each_out).enumerate().map(|(i, out)| Part {
         step,
@@ -91,7 +94,7 @@ fn divide<T: Stored>(
         own: None,
         over,
     });
-    workers.share(parts, Part::run);
+    workers.share(threads, parts, Part::run);
 }
 
 /// Runs a step on the elements from `first` on, as many as `out` has room for. Of the operand

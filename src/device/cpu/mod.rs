@@ -12,19 +12,42 @@ mod number;
 mod pool;
 mod product;
 
-use super::CommandStream;
 use super::workers::Workers;
+use super::{Apart, CommandStream, Part};
 use crate::error::Cause;
 use crate::graph::{Kept, Op};
 use crate::plan::{Fused, Product};
 use candle_core::{CpuStorage, DType, Device, InplaceOp1, Layout, Storage, Tensor, WithDType};
-use data::{Data, Stored};
-use half::{bf16, f16};
+use data::Data;
 use pool::Pool;
 use smallvec::SmallVec;
+use std::borrow::Borrow;
 use std::cell::RefCell;
 use std::mem::MaybeUninit;
 
+/// Runs what stands for each dtype that the engine has.
+macro_rules! for_dtype {
+    ($dtype:expr, $T:ident => $run:expr) => {{
+        macro_rules! with {
+            ($type:ty) => {{
+                type $T = $type;
+                $run
+            }};
+        }
+        match $dtype {
+            DType::U8 => with!(u8),
+            DType::U32 => with!(u32),
+            DType::I16 => with!(i16),
+            DType::I32 => with!(i32),
+            DType::I64 => with!(i64),
+            DType::BF16 => with!(half::bf16),
+            DType::F16 => with!(half::f16),
+            DType::F32 => with!(f32),
+            DType::F64 => with!(f64),
+            other => unreachable!("the plan makes no {other:?}"),
+        }
+    }};
+}
 pub(crate) struct CpuStream {
     pool: Pool,
     /// Whether what products make of weights is kept with them.
@@ -70,14 +93,13 @@ impl CommandStream for CpuStream {
         scalars: &[f32],
         over: Option<usize>,
     ) -> Result<Tensor, Cause> {
-        let over = over.and_then(|operand| Some((operand, buffer_of(inputs[operand])?)));
-        let tensors = step.inputs.iter().zip(inputs);
-        let tensors = tensors.map(|(operand, x)| in_order(operand.as_it_lies, x));
-        let tensors: SmallVec<[Tensor; 4]> = tensors.collect::<Result<_, _>>()?;
-        let guards: SmallVec<[_; 4]> = tensors.iter().map(Tensor::storage_and_layout).collect();
-        let data = guards.iter().map(|(s, l)| data(s, l));
-        let mut data: SmallVec<[Data<'_>; 4]> = data.collect();
-        if let Some((operand, buffer)) = over {
+        let buffer = over.and_then(|operand| Some((operand, buffer_of(inputs[operand])?)));
+        let Some((operand, buffer)) = buffer else {
+            let buffer = room(&mut self.pool, step.dtype, elements(&step.dims))?;
+            return fused_in(buffer, step, inputs, scalars, &self.workers);
+        };
+        with_data(step.inputs.iter().map(|i| i.as_it_lies), inputs, |data| {
+            let mut data: SmallVec<[Data<'_>; 4]> = SmallVec::from_slice(data);
             data[operand] = Data::F32(&[]);
             let (count, over) = (buffer.len(), step.inputs[operand].value);
             let write = |out: &mut [_]| {
@@ -85,21 +107,8 @@ impl CommandStream for CpuStream {
                 unsafe { fused::run_over(step, &data, scalars, out, over, &self.workers) }
             };
             // SAFETY: the step writes every element.
-            return unsafe { filled(buffer, count, &step.dims, write) };
-        }
-        let (pool, workers) = (&mut self.pool, &self.workers);
-        match step.dtype {
-            DType::U8 => fill::<u8>(pool, step, &data, scalars, workers),
-            DType::U32 => fill::<u32>(pool, step, &data, scalars, workers),
-            DType::I16 => fill::<i16>(pool, step, &data, scalars, workers),
-            DType::I32 => fill::<i32>(pool, step, &data, scalars, workers),
-            DType::I64 => fill::<i64>(pool, step, &data, scalars, workers),
-            DType::BF16 => fill::<bf16>(pool, step, &data, scalars, workers),
-            DType::F16 => fill::<f16>(pool, step, &data, scalars, workers),
-            DType::F32 => fill::<f32>(pool, step, &data, scalars, workers),
-            DType::F64 => fill::<f64>(pool, step, &data, scalars, workers),
-            other => unreachable!("the plan makes no {other:?}"),
-        }
+            unsafe { filled(buffer, count, &step.dims, write) }
+        })
     }
 
     fn product(
@@ -109,13 +118,132 @@ impl CommandStream for CpuStream {
         scalars: &[f32],
         kept: [Option<&Kept>; 2],
     ) -> Result<Tensor, Cause> {
-        let tensors = step
-            .lie()
-            .zip(inputs)
-            .map(|(as_it_lies, x)| in_order(as_it_lies, x));
-        let tensors: SmallVec<[Tensor; 4]> = tensors.collect::<Result<_, _>>()?;
-        let guards: SmallVec<[_; 4]> = tensors.iter().map(Tensor::storage_and_layout).collect();
-        let mut data = guards.iter().map(|(s, l)| data(s, l));
+        let buffer = self.pool.take::<f32>(elements(&step.dims))?;
+        let kept = kept.map(|kept| kept.filter(|_| self.pack));
+        product_in(buffer, step, inputs, scalars, kept, &self.workers)
+    }
+
+    fn join(&mut self, parts: &[Tensor]) -> Result<Tensor, Cause> {
+        let count = parts.iter().map(Tensor::elem_count).sum();
+        let dtype = parts.first().map_or(DType::U8, Tensor::dtype);
+        for_dtype!(dtype, T => {
+            let mut buffer = self.pool.take::<T>(count)?;
+            for part in parts {
+                append(&mut buffer, part)?;
+            }
+            Tensor::from_vec(buffer, count, &Device::Cpu).map_err(Cause::Candle)
+        })
+    }
+
+    fn apart(&mut self, parts: &[Part<'_>]) -> Vec<Result<Tensor, Cause>> {
+        let (pack, workers) = (self.pack, &self.workers);
+        let pool = &mut self.pool;
+        let begun = parts.iter().map(|part| {
+            let (dims, dtype) = match part.step {
+                Apart::Fused(step) => (&step.dims, step.dtype),
+                Apart::Product(step) => (&step.dims, DType::F32),
+            };
+            (part, room(pool, dtype, elements(dims)))
+        });
+        let begun: Vec<_> = begun.collect();
+        let run = |(part, buffer): (&Part<'_>, Result<CpuStorage, Cause>), workers: &Workers| {
+            let inputs: SmallVec<[&Tensor; 4]> = part.inputs.iter().collect();
+            match part.step {
+                Apart::Fused(step) => fused_in(buffer?, step, &inputs, part.scalars, workers),
+                Apart::Product(step) => {
+                    let kept = part.kept.map(|kept| kept.filter(|_| pack));
+                    let buffer = f32::cpu_storage_data(buffer?).map_err(Cause::Candle)?;
+                    product_in(buffer, step, &inputs, part.scalars, kept, workers)
+                }
+            }
+        };
+        workers.each(begun, parts.iter().map(Part::work).sum(), run)
+    }
+
+    fn recycle(&mut self, tensor: Tensor) {
+        if tensor.elem_count() * tensor.dtype().size_in_bytes() < pool::SMALLEST {
+            return;
+        }
+        let Some(storage) = taken(&tensor) else {
+            return;
+        };
+        for_dtype!(tensor.dtype(), T => {
+            if let Ok(buffer) = T::cpu_storage_data(storage) {
+                self.pool.put(buffer);
+            }
+        })
+    }
+}
+
+/// The number of elements of this shape.
+fn elements(dims: &[usize]) -> usize {
+    dims.iter().product()
+}
+
+/// Copies the elements of a tensor behind those that are there.
+fn append<T: WithDType>(buffer: &mut Vec<T>, tensor: &Tensor) -> Result<(), Cause> {
+    let tensor = in_order(false, tensor)?;
+    let (storage, layout) = tensor.storage_and_layout();
+    let Storage::Cpu(storage) = &*storage else {
+        unreachable!("a tensor on the CPU")
+    };
+    let elements = T::cpu_storage_as_slice(storage).map_err(Cause::Candle)?;
+    let first = layout.start_offset();
+    buffer.extend_from_slice(
+        elements
+            .get(first..first + tensor.elem_count())
+            .unwrap_or_default(),
+    );
+    Ok(())
+}
+
+/// An empty buffer with room for so many elements.
+fn room(pool: &mut Pool, dtype: DType, count: usize) -> Result<CpuStorage, Cause> {
+    for_dtype!(dtype, T => Ok(T::to_cpu_storage_owned(pool.take::<T>(count)?)))
+}
+
+/// Calls `run` with the elements of tensors, each as it lies or in order.
+fn with_data<R>(
+    lie: impl Iterator<Item = bool>,
+    tensors: &[impl Borrow<Tensor>],
+    run: impl FnOnce(&[Data<'_>]) -> Result<R, Cause>,
+) -> Result<R, Cause> {
+    let tensors = lie.zip(tensors).map(|(lies, x)| in_order(lies, x.borrow()));
+    let tensors: SmallVec<[Tensor; 4]> = tensors.collect::<Result<_, _>>()?;
+    let guards: SmallVec<[_; 4]> = tensors.iter().map(Tensor::storage_and_layout).collect();
+    let data: SmallVec<[Data<'_>; 4]> = guards.iter().map(|(s, l)| data(s, l)).collect();
+    run(&data)
+}
+
+/// Runs a fused step; its result goes to this buffer.
+fn fused_in(
+    buffer: CpuStorage,
+    step: &Fused,
+    inputs: &[&Tensor],
+    scalars: &[f32],
+    workers: &Workers,
+) -> Result<Tensor, Cause> {
+    with_data(step.inputs.iter().map(|i| i.as_it_lies), inputs, |data| {
+        for_dtype!(step.dtype, T => {
+            let buffer = T::cpu_storage_data(buffer).map_err(Cause::Candle)?;
+            let write = |out: &mut [_]| fused::run(step, data, scalars, out, workers);
+            // SAFETY: the step writes every element.
+            unsafe { filled::<T>(buffer, elements(&step.dims), &step.dims, write) }
+        })
+    })
+}
+
+/// Runs a product and what follows it; the result goes to this buffer.
+fn product_in(
+    buffer: Vec<f32>,
+    step: &Product,
+    inputs: &[&Tensor],
+    scalars: &[f32],
+    kept: [Option<&Kept>; 2],
+    workers: &Workers,
+) -> Result<Tensor, Cause> {
+    with_data(step.lie(), inputs, |data| {
+        let mut data = data.iter().copied();
         let mut factor = || match data.next() {
             Some(Data::F32(data)) => data,
             _ => unreachable!("the plan takes products of f32"),
@@ -125,52 +253,14 @@ impl CommandStream for CpuStream {
         let operands = product::Operands {
             a,
             rights: [Some(b), second],
-            kept: kept.map(|kept| kept.filter(|_| self.pack)),
+            kept,
             programs: &product::program_operands(step, data),
             scalars,
         };
-        let count = step.dims.iter().product();
-        let (buffer, workers) = (self.pool.take::<f32>(count)?, &self.workers);
+        let write = |out: &mut [_]| product::run(step, &operands, out, workers);
         // SAFETY: the product writes every element.
-        unsafe {
-            filled(buffer, count, &step.dims, |out| {
-                product::run(step, &operands, out, workers)
-            })
-        }
-    }
-
-    fn recycle(&mut self, tensor: Tensor) {
-        if tensor.elem_count() * tensor.dtype().size_in_bytes() < pool::SMALLEST {
-            return;
-        }
-        match taken(&tensor) {
-            Some(CpuStorage::U8(buffer)) => self.pool.put(buffer),
-            Some(CpuStorage::U32(buffer)) => self.pool.put(buffer),
-            Some(CpuStorage::I16(buffer)) => self.pool.put(buffer),
-            Some(CpuStorage::I32(buffer)) => self.pool.put(buffer),
-            Some(CpuStorage::I64(buffer)) => self.pool.put(buffer),
-            Some(CpuStorage::BF16(buffer)) => self.pool.put(buffer),
-            Some(CpuStorage::F16(buffer)) => self.pool.put(buffer),
-            Some(CpuStorage::F32(buffer)) => self.pool.put(buffer),
-            Some(CpuStorage::F64(buffer)) => self.pool.put(buffer),
-            _ => {}
-        }
-    }
-}
-
-/// The result of a step, of this type.
-fn fill<T: Stored>(
-    pool: &mut Pool,
-    step: &Fused,
-    data: &[Data<'_>],
-    scalars: &[f32],
-    workers: &Workers,
-) -> Result<Tensor, Cause> {
-    let (dims, count) = (&step.dims[..], step.dims.iter().product());
-    let buffer = pool.take::<T>(count)?;
-    let write = |out: &mut [_]| fused::run(step, data, scalars, out, workers);
-    // SAFETY: the step writes every element.
-    unsafe { filled(buffer, count, dims, write) }
+        unsafe { filled(buffer, elements(&step.dims), &step.dims, write) }
+    })
 }
 
 /// The tensor as the plan expects it to lie: a view that Candle made is copied.

@@ -2,19 +2,11 @@
 //! once. To pack them would cost more than the products.
 
 use super::matrix::Mat;
-use crate::plan::Product;
 use pulp::Simd;
 use std::slice;
 
-/// More rows are worth packing the right side for.
-const MOST_ROWS: usize = 4;
 /// Columns that are gone through side by side.
 const COLUMNS: usize = 4;
-
-/// Whether there are few rows, and the operands lie so that sums run along both.
-pub(super) fn fits(step: &Product) -> bool {
-    step.m <= MOST_ROWS && step.a.col == 1 && step.b.row == 1
-}
 
 /// Writes the product of two matrices that lie so. An element is summed up in as many parts as a
 /// vector has lanes; what is left over is added in order.

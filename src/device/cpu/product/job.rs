@@ -114,7 +114,7 @@ impl Job<'_> {
             let b = unsafe { right.panels(simd, group.clone(), rows.rows(), &mut scratch.right) };
             let cols = first * width..step.n.min(group.end * width);
             let b = Ready::Panels(b, group);
-            if step.then.is_some() {
+            if step.then.is_some() && !self.bare {
                 self.chunks(simd, rows, b, (index, cols), scratch);
                 continue;
             }
@@ -129,7 +129,7 @@ impl Job<'_> {
     #[inline(always)]
     fn group<S: Simd>(&self, right: Right<'_>, rows: usize, all: usize) -> usize {
         let in_place = right.in_place::<S>(rows);
-        let several = match self.step.then {
+        let several = match self.step.then.as_ref().filter(|_| !self.bare) {
             _ if self.by_rows() => all,
             None if in_place => all,
             Some(_) if in_place => BREADTH,
@@ -227,7 +227,13 @@ impl Job<'_> {
     }
 
     /// Runs a program on the elements from `first` on.
-    fn program(&self, which: usize, raw: &[f32], first: usize, out: &mut [MaybeUninit<f32>]) {
+    pub(super) fn program(
+        &self,
+        which: usize,
+        raw: &[f32],
+        first: usize,
+        out: &mut [MaybeUninit<f32>],
+    ) {
         let mut operands = self.operands.programs;
         let mut programs = self.step.programs();
         let before = programs.by_ref().take(which);

@@ -34,6 +34,8 @@ use std::ops::Range;
 /// Multiplications from which on other threads help: some hundred microseconds of work, which is
 /// what waking a thread may cost on a busy machine.
 const WORTH_HELP: usize = 1 << 22;
+/// So many parts for each thread: whoever comes late leaves its parts to the others.
+const PARTS: usize = 4;
 /// Rows from which on threads share the rows of a product rather than its columns, and from which on
 /// packing costs little beside the product.
 const MANY_ROWS: usize = 64;
@@ -76,11 +78,12 @@ pub(super) fn run<'a>(
         .second
         .as_ref()
         .map(|second| (&second.b, second.columns));
-    let by_dots = second.is_some() && dots::fits(step);
+    let by_dots = second.is_some() && step.is_few_by_columns();
     let job = Job {
         step,
         operands,
         by_dots,
+        bare: false,
         packed: [
             match by_dots {
                 true => None, // read once, as they lie
@@ -93,7 +96,14 @@ pub(super) fn run<'a>(
         cols: 0..step.n,
         out: Shared(out.as_mut_ptr().cast()),
     };
-    workers.share(job.divided(workers).into_iter(), Job::run);
+    let threads = match step.work() < WORTH_HELP {
+        true => 1,
+        false => workers.threads(),
+    };
+    if threads > 1 && job.is_few_whole_rows(threads) {
+        return job.in_two_steps(threads, out, workers);
+    }
+    workers.share(threads, job.divided(threads).into_iter(), Job::run);
 }
 
 /// A right side as it was packed before, if the same tensor is multiplied by again and again: from
@@ -133,6 +143,8 @@ struct Job<'a> {
     operands: &'a Operands<'a>,
     /// Whether the first product is made of sums along rows and columns.
     by_dots: bool,
+    /// Whether the program is left for later.
+    bare: bool,
     packed: [Option<&'a Packed>; 2],
     batch: Range<usize>,
     rows: Range<usize>,
@@ -148,34 +160,54 @@ impl Job<'_> {
     /// Whether a program looks at whole rows, so that columns cannot be divided.
     fn by_rows(&self) -> bool {
         let mut programs = self.step.programs();
-        self.step.second.is_some() || programs.any(|then| then.program.whole_rows)
+        !self.bare && (self.step.second.is_some() || programs.any(|then| then.program.whole_rows))
     }
 
-    /// Divided among the threads, if that is worth it.
-    fn divided(self, workers: &Workers) -> SmallVec<[Self; 4]> {
+    /// Whether there are fewer rows than would keep the threads busy, and a program looks at whole
+    /// ones.
+    fn is_few_whole_rows(&self, threads: usize) -> bool {
+        let rows = self.batch.len() * self.rows.len();
+        rows < MAX_ROWS * threads && self.by_rows() && self.step.second.is_none()
+    }
+
+    /// Has the threads share the columns of the product, and runs the program then.
+    fn in_two_steps(mut self, threads: usize, out: &mut [MaybeUninit<f32>], workers: &Workers) {
+        let mut raw: Vec<f32> = Vec::with_capacity(out.len());
+        self.out = Shared(raw.as_mut_ptr());
+        self.bare = true;
+        workers.share(threads, self.clone().divided(threads).into_iter(), Job::run);
+        // SAFETY: there is room for so many, and the jobs wrote every element of the product.
+        unsafe { raw.set_len(out.len()) };
+        self.program(0, &raw, 0, out);
+    }
+
+    /// Divided into parts for so many threads.
+    fn divided(self, threads: usize) -> SmallVec<[Self; 8]> {
         let count = self.batch.len();
-        let threads = match self.step.work() < WORTH_HELP {
-            true => 1,
-            false => workers.threads(),
-        };
         if threads == 1 {
             return SmallVec::from_iter([self]);
         }
         if count >= threads {
-            let batches = cut(self.batch.clone(), threads, 1);
+            let batches = cut(self.batch.clone(), threads * PARTS, 1);
             return batches
                 .map(|batch| self.with(|job| job.batch = batch))
                 .collect();
         }
         let parts = threads.div_ceil(count);
-        let packed = self.packed[0].is_some() && self.rows.len() >= MANY_ROWS * parts;
+        let packed = self.packed[0].is_some();
+        let by_rows = self.by_rows() || packed && self.rows.len() >= MANY_ROWS * parts;
+        // a right side that is not packed is made ready for each part of the rows again
+        let (parts, rows) = match by_rows && !packed {
+            true => (parts, MAX_ROWS * 3),
+            false => (parts * PARTS, MAX_ROWS),
+        };
         let each = self
             .batch
             .clone()
             .map(|i| self.with(|job| job.batch = i..i + 1));
-        let divide = |job: Self| -> SmallVec<[Self; 4]> {
-            match packed || job.by_rows() {
-                true => cut(job.rows.clone(), parts, MAX_ROWS * 3)
+        let divide = |job: Self| -> SmallVec<[Self; 8]> {
+            match by_rows {
+                true => cut(job.rows.clone(), parts, rows)
                     .map(|rows| job.with(|job| job.rows = rows))
                     .collect(),
                 false => cut(job.cols.clone(), parts, MAX_WIDTH)

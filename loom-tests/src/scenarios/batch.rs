@@ -1,0 +1,113 @@
+//! Fragments that run as one: who joins, who leaves, and what becomes of the others.
+
+use crate::runner::saw;
+use crate::toy::*;
+use candlewick::actor::submission::Submission;
+use candlewick::store::slot::{Cancel, Outcome};
+use candlewick::sync::thread;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::SeqCst;
+
+/// An executor whose waiters leave the work to the owner, and how many batches it has begun.
+fn owned() -> (Ex, Arc<AtomicUsize>) {
+    let engine = ToyEngine::default();
+    let batches = engine.batches();
+    (start(4, engine), batches)
+}
+
+/// What has begun together is told at the end.
+fn end(ex: &Ex, batches: &AtomicUsize, nodes: &[u64]) {
+    shutdown(ex);
+    nodes.iter().for_each(|&id| ex.store().release_node(id));
+    assert_eq!(ex.store().nodes(), 0, "a node without references is left");
+    saw(match batches.load(SeqCst) {
+        0 => "apart",
+        _ => "together",
+    });
+}
+
+fn both(s: &Submission<ToyEngine>, t: &Submission<ToyEngine>) -> (End, End) {
+    (wait_async(s), wait_async(t))
+}
+
+/// Two that go together come while the owner looks: one batch or two, the same answers.
+pub fn gather_vs_send() {
+    let (ex, batches) = owned();
+    let s = submit(&ex, 1, TOGETHER, &[], false).unwrap();
+    let t = submit(&ex, 2, TOGETHER, &[], false).unwrap();
+    assert_eq!(both(&s, &t), (Outcome::Ready(2), Outcome::Ready(2)));
+    drop((s, t));
+    end(&ex, &batches, &[1, 2]);
+}
+
+/// A member is cancelled while the batch is formed: it runs or it does not, and is gone either way.
+pub fn gather_vs_cancel() {
+    let (ex, batches) = owned();
+    let s = submit(&ex, 1, TOGETHER, &[], false).unwrap();
+    let t = submit(&ex, 2, TOGETHER, &[], false).unwrap();
+    let canceller = thread::spawn("t".into(), move || {
+        saw(match t.cancel() {
+            Cancel::Cancelled => "cancelled",
+            Cancel::Running | Cancel::Finished => "too late",
+            Cancel::Shared => panic!("nobody else wants it"),
+        });
+    });
+    assert_eq!(wait_async(&s), Outcome::Ready(2));
+    drop(s);
+    canceller.expect("a thread").join().unwrap();
+    end(&ex, &batches, &[1, 2]);
+}
+
+/// One that spoils the batch runs by itself, and the other again.
+pub fn spoiler_runs_apart() {
+    let (ex, batches) = owned();
+    let s = submit(&ex, 1, TOGETHER, &[], false).unwrap();
+    let t = submit(&ex, 2, SHY, &[], false).unwrap();
+    let u = submit(&ex, 3, TOGETHER, &[], false).unwrap();
+    assert_eq!(both(&s, &t), (Outcome::Ready(2), Outcome::Ready(1)));
+    assert_eq!(wait_async(&u), Outcome::Ready(2));
+    drop((s, t, u));
+    end(&ex, &batches, &[1, 2, 3]);
+}
+
+/// A panic in a batch is nobody's until each has run by itself.
+pub fn wrecked_batch() {
+    let (ex, batches) = owned();
+    let s = submit(&ex, 1, WRECKS, &[], false).unwrap();
+    let t = submit(&ex, 2, TOGETHER, &[], false).unwrap();
+    let failed = Outcome::Failed(ToyError::Panicked);
+    assert_eq!(both(&s, &t), (failed, Outcome::Ready(2)));
+    drop((s, t));
+    end(&ex, &batches, &[1, 2]);
+}
+
+/// What waits for a member is no member.
+pub fn dependent_stays_behind() {
+    let (ex, batches) = owned();
+    let s = submit(&ex, 1, TOGETHER, &[], false).unwrap();
+    let t = submit(&ex, 2, TOGETHER, &[1], false).unwrap();
+    let u = submit(&ex, 3, TOGETHER, &[], false).unwrap();
+    assert_eq!(both(&s, &t), (Outcome::Ready(2), Outcome::Ready(4)));
+    assert_eq!(wait_async(&u), Outcome::Ready(2));
+    drop((s, t, u));
+    end(&ex, &batches, &[1, 2, 3]);
+}
+
+/// An abort finds every member: run, or closed.
+pub fn gather_vs_abort() {
+    let (ex, batches) = owned();
+    let s = submit(&ex, 1, TOGETHER, &[], false);
+    let t = submit(&ex, 2, TOGETHER, &[], false);
+    let e = ex.clone();
+    let closer = thread::spawn("t".into(), move || e.abort());
+    for s in [s, t].into_iter().flatten() {
+        match wait_async(&s) {
+            Outcome::Ready(2) => saw("ran"),
+            Outcome::Closed => saw("closed"),
+            other => panic!("{other:?}"),
+        }
+    }
+    closer.expect("a thread").join().unwrap();
+    end(&ex, &batches, &[1, 2]);
+}

@@ -1,0 +1,75 @@
+//! How much goes into a batch.
+
+use crate::plan::Plan;
+use std::sync::Arc;
+
+/// How fragments of different producers run as one: see
+/// [`Builder::batching`](crate::executor::Builder::batching).
+///
+/// ```
+/// use candlewick::{Batching, Device, Executor};
+/// let few = Batching { fragments: 8, ..Batching::default() };
+/// let executor = Executor::builder(&Device::Cpu).batching(few).build()?;
+/// let apart = Executor::builder(&Device::Cpu).batching(Batching::OFF).build()?;
+/// # drop((executor, apart));
+/// # Ok::<_, candlewick::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Batching {
+    /// At most so many fragments; 64 by default. With 0 or 1 every fragment runs by itself.
+    pub fragments: usize,
+    /// At most so many rows of matrix products; 1024 by default.
+    pub rows: usize,
+    /// At most so many bytes in one value of all fragments together; 64 MiB by default.
+    pub bytes: usize,
+}
+
+impl Batching {
+    /// Every fragment by itself.
+    pub const OFF: Self = Self {
+        fragments: 1,
+        rows: 0,
+        bytes: 0,
+    };
+
+    /// What is left of it for others.
+    pub(super) fn less(self, plan: &Plan) -> Self {
+        Self {
+            fragments: self.fragments.saturating_sub(1),
+            rows: self.rows.saturating_sub(plan.outline.rows),
+            bytes: self.bytes.saturating_sub(plan.outline.bytes),
+        }
+    }
+}
+
+impl Default for Batching {
+    fn default() -> Self {
+        Self {
+            fragments: 64,
+            rows: 1024,
+            bytes: 64 << 20,
+        }
+    }
+}
+
+/// A batch that may still grow.
+pub(crate) struct Room {
+    pub(super) first: Arc<Plan>,
+    pub(super) left: Batching,
+}
+
+impl Room {
+    /// Takes a fragment in, if it goes well with the first one and there is room.
+    pub(super) fn takes(&mut self, plan: &Plan) -> bool {
+        let outline = &plan.outline;
+        let fits = self.left.fragments > 0
+            && outline.rows <= self.left.rows
+            && outline.bytes <= self.left.bytes
+            && plan.gains_by_others()
+            && self.first.goes_with(plan);
+        if fits {
+            self.left = self.left.less(plan);
+        }
+        fits
+    }
+}

@@ -1,0 +1,84 @@
+//! Values while a plan runs, and results that are kept.
+
+use super::meter::Meter;
+use super::runner::Tensors;
+use crate::error::Error;
+use crate::store::Kind;
+use crate::store::node_store::Held;
+use crate::store::slot::Outcome;
+use candle_core::Tensor;
+use std::sync::{Arc, OnceLock};
+
+/// A result that is kept.
+pub(crate) struct Stored {
+    value: Value,
+    bytes: u64,
+    meter: Arc<Meter>,
+}
+
+/// A value while a plan runs.
+#[derive(Clone)]
+pub(super) enum Value {
+    /// Made by a fused step; nobody has seen it but such steps.
+    Own(Tensor),
+    Here(Tensor),
+    /// A copy to the host that is made with all others of the batch, before anything of it is
+    /// published.
+    Reading(Reading),
+}
+
+impl Value {
+    /// The tensor.
+    pub(super) fn whole(&self) -> Result<Tensor, Error> {
+        match self {
+            Value::Own(tensor) | Value::Here(tensor) => Ok(tensor.clone()),
+            Value::Reading(cell) => match cell.get() {
+                Some(read) => read.clone(),
+                None => Err(Tensors::abandoned()),
+            },
+        }
+    }
+
+    /// From now on others may know the value's memory.
+    pub(super) fn show(&mut self) {
+        if let Value::Own(tensor) = self {
+            *self = Value::Here(tensor.clone());
+        }
+    }
+}
+
+/// A copy to the host, once it is made.
+pub(super) type Reading = Arc<OnceLock<Result<Tensor, Error>>>;
+
+impl Stored {
+    pub(super) fn new(value: Value, bytes: u64, meter: &Arc<Meter>) -> Self {
+        meter.keep(bytes);
+        Self {
+            value,
+            bytes,
+            meter: meter.clone(),
+        }
+    }
+
+    /// The tensor.
+    pub(crate) fn tensor(&self) -> Result<Tensor, Error> {
+        self.value.whole()
+    }
+}
+
+impl Drop for Stored {
+    fn drop(&mut self) {
+        self.meter.free(self.bytes);
+    }
+}
+
+/// The result of another fragment, as an operand.
+pub(super) fn read(input: &Held<Tensors>) -> Result<Value, Error> {
+    let value = input.slot().peek(|outcome| match outcome {
+        Outcome::Ready(stored) => stored.tensor().map(Value::Here),
+        Outcome::Failed(error) => Err(error.clone()),
+        Outcome::Cancelled => Err(Error::Cancelled),
+        Outcome::Closed => Err(Error::Closed),
+    });
+    value.unwrap_or_else(|| Err(Tensors::abandoned()))
+}
