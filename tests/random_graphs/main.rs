@@ -9,6 +9,8 @@
 //! of eager Candle. A graph in f64 has eager Candle for its truth, and the error of the same graph
 //! in f32 says how errors grow in it.
 
+mod together;
+
 use candlewick::{D, DType, Device, Executor, LazyTensor, Passes, Tensor};
 use proptest::prelude::*;
 
