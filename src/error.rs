@@ -263,6 +263,26 @@ pub enum ParamsError {
         /// What was to replace it.
         got: (Shape, DType),
     },
+    /// A parameter has another shape than a layer needs.
+    Shape {
+        /// The name, with its whole path.
+        name: String,
+        /// What the layer needs.
+        expected: Shape,
+        /// What there is.
+        got: Shape,
+    },
+    /// A parameter could not be converted to another dtype.
+    Convert {
+        /// The name, with its whole path.
+        name: String,
+        /// Its dtype.
+        from: DType,
+        /// The dtype asked for.
+        to: DType,
+        /// What Candle said.
+        error: candle_core::Error,
+    },
     /// Two files define the same name.
     Duplicate {
         /// The name.
@@ -352,6 +372,7 @@ impl std::error::Error for Error {
             Error::Params(e) => match &**e {
                 ParamsError::Io { error, .. } => Some(error),
                 ParamsError::Format { error, .. } => Some(&**error),
+                ParamsError::Convert { error, .. } => Some(error),
                 _ => None,
             },
             _ => None,

@@ -73,6 +73,10 @@
 //! [`Params`] is a named set of weights that is replaced while requests run; each request sees one
 //! version, whole.
 //!
+//! # Models
+//!
+//! [`nn`] has layers with `candle_nn`'s names and parameter layouts over a version of parameters.
+//!
 //! # Inside
 //!
 //! `docs/architecture.md` has the map, `docs/concurrency.md` the protocols and what is proved of
@@ -125,6 +129,8 @@ mod graph;
 mod habit;
 #[cfg(not(candlewick_core))]
 mod handle;
+#[cfg(not(candlewick_core))]
+pub mod nn;
 #[cfg(not(candlewick_core))]
 mod outputs;
 #[cfg(not(candlewick_core))]

@@ -1,6 +1,7 @@
 //! Rules that the sources keep and the compiler does not know. Each rule is a function from a
 //! file to complaints, tested below on a snippet that breaks it.
 
+use std::cmp::Ordering;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -28,7 +29,7 @@ fn complain(source: &Source, index: usize, what: &str) -> String {
 // ---- the rules ----------------------------------------------------------------------------
 
 /// The folders of `src/`, each importing only from those before it. What stands in `src/` itself
-/// (executor, handle, ...) comes last and may use them all.
+/// (executor, handle, ...) is the public face: it comes behind them and may use them all.
 const ORDER: &[&[&str]] = &[
     &["sync"],
     &["error", "origin", "versions"],
@@ -39,11 +40,26 @@ const ORDER: &[&[&str]] = &[
     &["device"],
 ];
 
+/// What stands behind the public face and is made of it alone, as a user's code would be.
+const BEHIND_THE_FACE: &[&str] = &["nn", "models"];
+
 fn rank(module: &str) -> usize {
-    ORDER
-        .iter()
-        .position(|level| level.contains(&module))
-        .unwrap_or(ORDER.len())
+    let level = ORDER.iter().position(|level| level.contains(&module));
+    let behind = BEHIND_THE_FACE.iter().position(|room| *room == module);
+    level.unwrap_or(ORDER.len() + behind.map_or(0, |place| 1 + place))
+}
+
+/// Whether `own` may import `used`, the first segment of a path in the crate.
+fn may_import(own: &str, used: &str) -> bool {
+    match rank(own).cmp(&ORDER.len()) {
+        // types and functions at the root are the public face; its modules are not
+        Ordering::Greater => {
+            let public = used.starts_with(char::is_uppercase);
+            public || BEHIND_THE_FACE.contains(&used) && rank(used) < rank(own)
+        }
+        Ordering::Equal => rank(used) <= ORDER.len(),
+        Ordering::Less => rank(used) < rank(own),
+    }
 }
 
 /// The module below `src/` that a file belongs to.
@@ -64,8 +80,8 @@ fn imports_point_backwards(source: &Source) -> Complaints {
                 continue;
             }
             for used in imported(&source.lines, index, at + "crate::".len()) {
-                if used != own && rank(&used) >= rank(own) && rank(own) < ORDER.len() {
-                    let what = format!("`{own}` comes before `{used}` and may not use it");
+                if used != own && !may_import(own, &used) {
+                    let what = format!("`{own}` may not use `{used}`");
                     complaints.push(complain(source, index, &what));
                 }
             }
@@ -484,6 +500,11 @@ fn a_forward_import_is_found() {
         &[1],
     );
     finds(rule, "src/sync/real.rs", "use crate::error::Error;", &[1]);
+    let inside = "use crate::{LazyTensor, graph::Op};\nuse crate::nn::Linear;";
+    finds(rule, "src/nn/linear.rs", inside, &[1]);
+    finds(rule, "src/models/bert.rs", inside, &[1]);
+    finds(rule, "src/nn.rs", "use crate::models::bert::Bert;", &[1]);
+    finds(rule, "src/executor.rs", "use crate::nn::Linear;", &[1]);
 }
 
 #[test]

@@ -173,6 +173,27 @@ impl fmt::Display for ParamsError {
                 write!(f, "the replacement lacks parameter {name:?}")
             }
             ParamsError::Repeated { name } => write!(f, "parameter {name:?} is given twice"),
+            ParamsError::Shape {
+                name,
+                expected,
+                got,
+            } => write!(
+                f,
+                "parameter {name:?} is {:?}, not {:?}",
+                got.dims(),
+                expected.dims()
+            ),
+            ParamsError::Convert {
+                name,
+                from,
+                to,
+                error,
+            } => write!(
+                f,
+                "parameter {name:?} cannot be converted from {} to {}: {error}",
+                from.as_str(),
+                to.as_str()
+            ),
             ParamsError::Mismatch {
                 name,
                 expected,
