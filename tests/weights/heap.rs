@@ -23,24 +23,28 @@ fn changed(by: isize) {
 
 // SAFETY: every call goes on to the system's allocator as it came.
 unsafe impl GlobalAlloc for Counting {
+    // SAFETY: as the trait asks; the caller's promises are passed on.
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         changed(layout.size() as isize);
         // SAFETY: the caller's promises are passed on.
         unsafe { System.alloc(layout) }
     }
 
+    // SAFETY: as the trait asks; the caller's promises are passed on.
     unsafe fn dealloc(&self, start: *mut u8, layout: Layout) {
         changed(-(layout.size() as isize));
         // SAFETY: the caller's promises are passed on.
         unsafe { System.dealloc(start, layout) }
     }
 
+    // SAFETY: as the trait asks; the caller's promises are passed on.
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         changed(layout.size() as isize);
         // SAFETY: the caller's promises are passed on.
         unsafe { System.alloc_zeroed(layout) }
     }
 
+    // SAFETY: as the trait asks; the caller's promises are passed on.
     unsafe fn realloc(&self, start: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         changed(size as isize - layout.size() as isize);
         // SAFETY: the caller's promises are passed on.
