@@ -149,7 +149,7 @@ pub use self::{
     graph::{Indexer, IntoIndexers, LazyTensor, ShapeWithOneHole, TensorOrScalar},
     handle::{Cancel, Handle},
     outputs::{Outputs, Results},
-    params::{Params, Snapshot},
+    params::{Loader, Params, Progress, QuantizedParams, Snapshot},
     plan::{Explanation, Passes},
 };
 #[cfg(not(candlewick_core))]

@@ -1,6 +1,7 @@
 //! Named parameters that are replaced while requests run.
 
 mod load;
+mod quantized;
 
 use crate::error::{ParamsError, Result};
 use crate::graph::LazyTensor;
@@ -10,6 +11,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
+
+pub use load::{Loader, Progress};
+pub use quantized::QuantizedParams;
 
 /// A set of named tensors (weights, adapters) that can be replaced under load.
 ///
@@ -89,7 +93,17 @@ impl Params {
     /// # Ok::<_, candlewick::Error>(())
     /// ```
     pub fn load<P: AsRef<Path>>(files: &[P], device: &Device) -> Result<Self> {
-        Self::from_map(load::files(files, device)?)
+        Loader::new(device).files(files)
+    }
+
+    /// A set of the tensors of a model's folder, as Hugging Face lays it out, on `device`:
+    /// `model.safetensors`, or the shards of `model.safetensors.index.json`. [`Loader`] loads
+    /// other formats, and reports progress.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load) and [`Loader::index`].
+    pub fn load_dir(dir: impl AsRef<Path>, device: &Device) -> Result<Self> {
+        Loader::new(device).dir(dir)
     }
 
     /// The current version, for one request.

@@ -1,96 +1,186 @@
-//! Reading safetensors files that may be damaged or hostile.
+//! Reading files of weights, which may be damaged or hostile.
 
+mod gguf;
+mod index;
+mod mapped;
+mod npz;
+mod safetensors;
+
+use super::{Params, QuantizedParams};
 use crate::error::{ParamsError, Result};
-use candle_core::{DType, Device, Tensor};
-use memmap2::Mmap;
-use safetensors::{Dtype, SafeTensors};
+use candle_core::{Device, Tensor};
+use mapped::{Mapped, Meter};
 use std::collections::HashSet;
-use std::fs::File;
+use std::fmt;
 use std::path::Path;
 
-/// The tensors of several files, by name.
-pub(super) fn files<P: AsRef<Path>>(files: &[P], device: &Device) -> Result<Vec<(String, Tensor)>> {
-    let mut tensors = Vec::new();
-    let mut names = HashSet::new();
-    for file in files {
-        let file = file.as_ref();
-        for (name, tensor) in read(file, device)? {
-            if !names.insert(name.clone()) {
-                let file = file.to_owned();
-                return Err(ParamsError::Duplicate { name, file }.into());
-            }
-            tensors.push((name, tensor));
+/// What went wrong inside of a file, in words.
+type Wrong = Box<dyn std::error::Error + Send + Sync>;
+
+/// How far a load is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Progress {
+    /// Bytes of files done with. It never falls, and ends at `total`.
+    pub done: u64,
+    /// Bytes of all files of this load.
+    pub total: u64,
+}
+
+/// Loads weights from files, with options.
+///
+/// Files are memory-mapped. On the CPU each tensor is copied once, out of the mapping into memory
+/// of its own (Candle's tensors own theirs), which is not filled with anything before; on other
+/// devices it goes from the mapping to the device, and takes one more copy only where the file
+/// has it at an address that its dtype may not have. Pages that were copied are given back on the
+/// way (on Linux), so that a load takes little more memory than the weights. What a file claims
+/// about itself is checked against its length before memory is taken for it.
+///
+/// Nobody may change or truncate a file while it is read: no program can be protected against
+/// that where files are mapped.
+///
+/// ```no_run
+/// use candlewick::{Device, Loader};
+/// let params = Loader::new(&Device::Cpu)
+///     .on_progress(|progress| eprintln!("{} of {} bytes", progress.done, progress.total))
+///     .dir("models/qwen2")?;
+/// println!("{} parameters", params.snapshot().len());
+/// # Ok::<_, candlewick::Error>(())
+/// ```
+pub struct Loader<'p> {
+    device: Device,
+    meter: Meter<'p>,
+}
+
+impl<'p> Loader<'p> {
+    /// A loader of tensors that shall live on `device`.
+    pub fn new(device: &Device) -> Self {
+        Self {
+            device: device.clone(),
+            meter: Meter::default(),
         }
     }
-    Ok(tensors)
-}
 
-fn read(path: &Path, device: &Device) -> Result<Vec<(String, Tensor)>, ParamsError> {
-    let io = |error| ParamsError::Io {
-        file: path.to_owned(),
-        error,
-    };
-    let file = File::open(path).map_err(io)?;
-    if file.metadata().map_err(io)?.len() == 0 {
-        return Err(format(path, None, "the file is empty")); // which cannot be mapped
+    /// Calls `report` on the loading thread, at least once for every file and for every 8 MiB
+    /// of tensors on the CPU, for every tensor elsewhere.
+    pub fn on_progress(mut self, report: impl FnMut(Progress) + 'p) -> Self {
+        self.meter.report_to(Box::new(report));
+        self
     }
-    // SAFETY: the mapping is read-only and ends with this function. That nobody changes or
-    // truncates the file meanwhile is what `Params::load` asks for by its nature; no mapping of a
-    // file can be protected against that.
-    let data = unsafe { Mmap::map(&file) }.map_err(io)?;
-    // Checks the header's length against the file's, every offset against its neighbours and the
-    // end, and every size against shape and dtype, without allocating by what the header claims.
-    let parsed = SafeTensors::deserialize(&data).map_err(|error| format(path, None, error))?;
-    parsed
-        .iter()
-        .map(|(name, view)| {
-            let known = dtype(view.dtype()).ok_or_else(|| ParamsError::DType {
-                file: path.to_owned(),
-                name: name.to_owned(),
-                dtype: format!("{:?}", view.dtype()),
-            })?;
-            let tensor = match view.dtype() {
-                Dtype::U16 => widened(view.data(), view.shape(), device),
-                _ => Tensor::from_raw_buffer(view.data(), known, view.shape(), device),
-            };
-            let tensor = tensor.map_err(|error| format(path, Some(name), error))?;
-            Ok((name.to_owned(), tensor))
-        })
-        .collect()
-}
 
-/// Candle has no u16.
-fn widened(data: &[u8], shape: &[usize], device: &Device) -> candle_core::Result<Tensor> {
-    let wide = data
-        .chunks_exact(2)
-        .map(|b| u32::from(u16::from_le_bytes([b[0], b[1]])));
-    Tensor::from_vec(wide.collect::<Vec<u32>>(), shape, device)
-}
+    /// The tensors of one or more safetensors files, as [`Params::load`].
+    ///
+    /// # Errors
+    /// As [`Params::load`].
+    pub fn files<P: AsRef<Path>>(mut self, files: &[P]) -> Result<Params> {
+        for file in files {
+            self.meter.expect(file.as_ref())?;
+        }
+        let mut tensors = Vec::new();
+        for file in files {
+            let file = Mapped::open(file.as_ref())?;
+            tensors.extend(safetensors::read(
+                &file,
+                None,
+                &self.device,
+                &mut self.meter,
+            )?);
+            self.meter.finish(&file);
+            refuse_duplicates(&file, &tensors)?;
+        }
+        Params::from_map(tensors)
+    }
 
-fn dtype(dtype: Dtype) -> Option<DType> {
-    match dtype {
-        Dtype::U8 => Some(DType::U8),
-        Dtype::U16 | Dtype::U32 => Some(DType::U32),
-        Dtype::I16 => Some(DType::I16),
-        Dtype::I32 => Some(DType::I32),
-        Dtype::I64 => Some(DType::I64),
-        Dtype::BF16 => Some(DType::BF16),
-        Dtype::F16 => Some(DType::F16),
-        Dtype::F32 => Some(DType::F32),
-        Dtype::F64 => Some(DType::F64),
-        Dtype::F8_E4M3 => Some(DType::F8E4M3),
-        _ => None,
+    /// The tensors that a `model.safetensors.index.json` lists, from the shards beside it. What
+    /// a shard holds besides is left out.
+    ///
+    /// # Errors
+    /// [`ParamsError`], naming the file and, where it is known, the parameter: an index that is
+    /// not one; a shard that is absent, or outside of the index's folder by its path; a name that
+    /// its shard lacks; and what [`Params::load`] refuses.
+    pub fn index(mut self, index: impl AsRef<Path>) -> Result<Params> {
+        let index = index.as_ref();
+        let shards = index::read(index)?;
+        for file in shards.keys() {
+            self.meter.expect(file)?;
+        }
+        let mut tensors = Vec::new();
+        for (file, names) in &shards {
+            let file = Mapped::open(file)?;
+            let read = safetensors::read(&file, Some(names), &self.device, &mut self.meter)?;
+            self.meter.finish(&file);
+            let found: HashSet<&str> = read.iter().map(|(name, _)| name.as_str()).collect();
+            if let Some(name) = names.iter().find(|name| !found.contains(name.as_str())) {
+                let error = format!("{} puts it into this file, which lacks it", index.display());
+                return Err(file.format(Some(name), error).into());
+            }
+            tensors.extend(read);
+        }
+        Params::from_map(tensors)
+    }
+
+    /// A model's folder, as Hugging Face lays it out: `model.safetensors` if there is one, else
+    /// the shards of `model.safetensors.index.json`.
+    ///
+    /// # Errors
+    /// As [`index`](Self::index); a folder with neither is [`ParamsError::Io`].
+    pub fn dir(self, dir: impl AsRef<Path>) -> Result<Params> {
+        let whole = dir.as_ref().join("model.safetensors");
+        let index = dir.as_ref().join("model.safetensors.index.json");
+        if !whole.exists() && index.exists() {
+            return self.index(index);
+        }
+        self.files(&[whole])
+    }
+
+    /// The arrays of a NumPy `.npz` file, named as in `np.savez(file, name=array)`. Float16,
+    /// float32, float64, uint8, bool (as u8), uint32, int16, int32 and int64, little-endian, in C
+    /// order, not compressed.
+    ///
+    /// # Errors
+    /// [`ParamsError`], naming the file and, where it is known, the parameter: a file that cannot
+    /// be read, is cut short, damaged, hostile or compressed; an array in Fortran order;
+    /// a dtype other than these.
+    pub fn npz(mut self, file: impl AsRef<Path>) -> Result<Params> {
+        self.meter.expect(file.as_ref())?;
+        let file = Mapped::open(file.as_ref())?;
+        let tensors = npz::read(&file, &self.device, &mut self.meter)?;
+        self.meter.finish(&file);
+        refuse_duplicates(&file, &tensors)?;
+        Params::from_map(tensors)
+    }
+
+    /// The tensors and the metadata of a GGUF file of version 2 or 3, little-endian. F32, F16,
+    /// BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, and Q2_K to Q6_K.
+    ///
+    /// # Errors
+    /// [`ParamsError`], naming the file and, where it is known, the parameter: a file that cannot
+    /// be read, is cut short, damaged or hostile; more than four million values of metadata;
+    /// a dtype other than these.
+    pub fn gguf(mut self, file: impl AsRef<Path>) -> Result<QuantizedParams> {
+        self.meter.expect(file.as_ref())?;
+        let file = Mapped::open(file.as_ref())?;
+        let (metadata, weights) = gguf::read(&file, &self.device, &mut self.meter)?;
+        self.meter.finish(&file);
+        Ok(QuantizedParams::new(metadata, weights))
     }
 }
 
-fn format(
-    file: &Path,
-    name: Option<&str>,
-    error: impl Into<Box<dyn std::error::Error + Send + Sync>>,
-) -> ParamsError {
-    ParamsError::Format {
-        file: file.to_owned(),
-        name: name.map(str::to_owned),
-        error: error.into(),
+fn refuse_duplicates(file: &Mapped, tensors: &[(String, Tensor)]) -> Result<(), ParamsError> {
+    let mut names = HashSet::new();
+    match tensors.iter().find(|(name, _)| !names.insert(name)) {
+        Some((name, _)) => Err(ParamsError::Duplicate {
+            name: name.clone(),
+            file: file.path().to_owned(),
+        }),
+        None => Ok(()),
+    }
+}
+
+impl fmt::Debug for Loader<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Loader")
+            .field("device", &self.device.location())
+            .finish_non_exhaustive()
     }
 }
