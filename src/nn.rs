@@ -2,8 +2,7 @@
 //!
 //! A model is ported by changing types: a [`VarBuilder`] reads a version of
 //! [`Params`](crate::Params), layers hold the lazy tensors of their weights, and [`Module::forward`]
-//! builds a graph. `docs/porting.md` has a whole attention block beside Candle's, and the table of
-//! names.
+//! builds a graph.
 //!
 //! Layers are immutable and shared among threads freely. They keep their weights for as long as
 //! they live, so that what a device makes of a weight (packed panels) is made once: build a layer
@@ -64,8 +63,7 @@ pub use self::{
     var_builder::VarBuilder,
 };
 
-use crate::{Error, Invalid, LazyTensor, Reason, Result};
-use std::sync::Arc;
+use crate::{Error, LazyTensor, Reason, Result};
 
 /// Something with weights that makes one tensor of another.
 ///
@@ -114,10 +112,6 @@ impl LazyTensor {
 
 /// Operands that a layer cannot take.
 fn refuse(op: &'static str, operands: &[&LazyTensor], reason: Reason) -> Error {
-    let operands = operands.iter().map(|x| (x.shape(), x.dtype())).collect();
-    Error::Invalid(Arc::new(Invalid {
-        op,
-        operands,
-        reason,
-    }))
+    let operands = operands.iter().map(|x| (x.dims(), x.dtype()));
+    Error::invalid(op, operands, reason)
 }

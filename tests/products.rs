@@ -528,3 +528,27 @@ fn a_result_may_be_written_over_its_last_operand() {
         assert_close(&kept, &e, 1e-5);
     }
 }
+
+/// Fewer rows than keep the threads busy: they share the columns, and what looks at whole rows
+/// follows.
+#[test]
+fn few_rows_are_the_same_on_any_number_of_threads() {
+    let w = LazyTensor::from(random(&[512, 1024], 1));
+    let scale = LazyTensor::from(random(&[1024], 2));
+    let with = |threads: usize, x: &Tensor| {
+        let executor = Executor::builder(&Device::Cpu).threads(threads);
+        let y = LazyTensor::from(x).matmul(&w).unwrap();
+        let y = y.rms_norm(&scale, 1e-5).unwrap().softmax(D::Minus1);
+        let y = executor.build().unwrap().submit(&y.unwrap()).unwrap();
+        y.wait().unwrap().to_vec2::<f32>().unwrap()
+    };
+    for rows in [8, 9, 11, 15, 16, 31] {
+        let x = random(&[rows, 512], rows as u64);
+        let one = with(1, &x);
+        for threads in [2, 3, 4] {
+            assert_eq!(with(threads, &x), one, "{rows} rows, {threads} threads");
+        }
+        let sums = one.iter().map(|row| row.iter().sum::<f32>());
+        assert!(sums.into_iter().all(|sum| (sum - 1.0).abs() < 1e-4));
+    }
+}

@@ -161,8 +161,11 @@ impl Engine for ToyEngine {
     fn open(&self, work: &Work) -> Option<usize> {
         (SHY..=WRECKS).contains(&work.add).then_some(3)
     }
+    fn has_room(&self, batch: &usize) -> bool {
+        *batch > 0
+    }
     fn joins(&self, batch: &mut usize, work: &Work) -> bool {
-        let joins = *batch > 0 && (SHY..=WRECKS).contains(&work.add);
+        let joins = (SHY..=WRECKS).contains(&work.add);
         *batch -= usize::from(joins);
         joins
     }

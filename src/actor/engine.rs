@@ -42,6 +42,9 @@ pub trait Engine: Send + 'static {
     /// [`Engine::synchronous`].
     fn open(&self, work: &<Self::Kind as Kind>::Work) -> Option<Self::Batch>;
 
+    /// Whether any fragment may still join.
+    fn has_room(&self, batch: &Self::Batch) -> bool;
+
     /// Whether a fragment is to run together with those that joined before, and then it does.
     fn joins(&self, batch: &mut Self::Batch, work: &<Self::Kind as Kind>::Work) -> bool;
 

@@ -126,6 +126,9 @@ impl<E: Engine> Owner<E> {
         }
         let mut passed = Vec::new();
         for _ in 0..LOOK_AHEAD {
+            if !self.engine.has_room(&open) {
+                break;
+            }
             let Some(task) = self.ready.pop_front() else {
                 break;
             };

@@ -6,11 +6,11 @@ use super::groups::{Source, groups};
 use super::joint::{Joint, Piece};
 use super::runner::{Runner, Tensors, Work};
 use super::value::{Stored, Value};
-use super::{Apart, Part};
+use super::{EngineStep, Part};
 use crate::actor::engine::{Member as Fragment, Results};
 use crate::error::Cause;
+use crate::graph::Dims;
 use crate::graph::fragment::ValueId;
-use crate::graph::{Dims, Op};
 use crate::plan::batch::{Kind, Rows, Together};
 use crate::plan::{OpStep, Plan, Step};
 use candle_core::Tensor;
@@ -68,11 +68,11 @@ impl Runner {
         };
         for group in &groups {
             batch.forward(&group.members, 0)?;
-            if group.members.len() > 1 {
-                batch.runner.meter.count_batch(group.members.len());
-            }
         }
-        batch.results()
+        let results = batch.results()?;
+        let several = groups.iter().filter(|group| group.members.len() > 1);
+        several.for_each(|group| self.meter.count_batch(group.members.len()));
+        Ok(results)
     }
 
     fn member<'a>(&mut self, work: &'a Work, sources: &[Source], same: &[bool]) -> Member<'a> {
@@ -247,7 +247,7 @@ impl<'a> Batch<'_, 'a> {
         let Some(rows) = self.members[members[0]].rows(step) else {
             return false;
         };
-        if matches!(rows.kind, Kind::Product(_)) && !rows.stacked {
+        if matches!(&rows.kind, Kind::Product(factors) if !factors.is_stacked()) {
             return true;
         }
         let inputs = self.members[members[0]].plan().steps[step].inputs();
@@ -288,11 +288,7 @@ impl<'a> Batch<'_, 'a> {
         }
         let (mut tensors, mut dims) = (Vec::new(), Vec::new());
         for &member in members {
-            let piece = self.members[member].values[at].as_ref();
-            let tensor = piece
-                .ok_or(Some(member))?
-                .tensor()
-                .map_err(|_| Some(member))?;
+            let tensor = self.whole(member, value)?;
             dims.push(Dims::from_slice(tensor.dims()));
             tensors.push(tensor);
         }
@@ -339,9 +335,8 @@ impl<'a> Batch<'_, 'a> {
                 let step = factors.on(total);
                 stream.product(&step, &inputs, &work.scalars, work.kept_by(&step))
             }
-            Kind::Select(op) => {
-                let made = stream.run(&Op::IndexSelect(0), &inputs);
-                debug_assert_eq!(op.inputs.len(), inputs.len());
+            Kind::Select(select) => {
+                let made = stream.run(work.op(select), &inputs);
                 made.and_then(|made| made.flatten_all().map_err(Cause::Candle))
             }
         };
@@ -359,9 +354,7 @@ impl<'a> Batch<'_, 'a> {
     /// A value as a tensor of its own.
     fn whole(&self, member: usize, value: ValueId) -> Result<Tensor, Culprit> {
         let piece = self.members[member].values[value as usize].as_ref();
-        piece
-            .and_then(|piece| piece.tensor().ok())
-            .ok_or(Some(member))
+        piece.and_then(Piece::tensor).ok_or(Some(member))
     }
 
     // ---- each by itself --------------------------------------------------------------------
@@ -377,8 +370,8 @@ impl<'a> Batch<'_, 'a> {
                     self.put(member, step, piece);
                     continue;
                 }
-                Step::Fused(step) => (Apart::Fused(step), [None; 2]),
-                Step::Product(step) => (Apart::Product(step), work.kept_by(step)),
+                Step::Fused(step) => (EngineStep::Fused(step), [None; 2]),
+                Step::Product(step) => (EngineStep::Product(step), work.kept_by(step)),
             };
             let inputs = work.plan.steps[step].inputs();
             let inputs = inputs.iter().map(|&value| self.whole(member, value));
@@ -430,7 +423,7 @@ impl<'a> Batch<'_, 'a> {
                 let value = match piece {
                     Piece::Whole(value) => value.clone(),
                     Piece::Part(..) => {
-                        let part = piece.tensor().map_err(|_| Some(place))?;
+                        let part = piece.tensor().ok_or(Some(place))?;
                         let own = runner.stream.join(std::slice::from_ref(&part));
                         let own = own.map_err(|_| None)?.reshape(part.shape());
                         runner.meter.count_moved(output.bytes as usize);

@@ -104,16 +104,16 @@ pub(crate) trait CommandStream: Send {
 
 /// A step of one fragment, which runs beside those of others.
 pub(crate) struct Part<'a> {
-    pub(crate) step: Apart<'a>,
+    pub(crate) step: EngineStep<'a>,
     pub(crate) inputs: SmallVec<[Tensor; 4]>,
     pub(crate) scalars: &'a [f32],
     /// What belongs to its right sides.
     pub(crate) kept: [Option<&'a Kept>; 2],
 }
 
-/// A step that can.
+/// A step that the engine runs, and not Candle.
 #[derive(Clone, Copy)]
-pub(crate) enum Apart<'a> {
+pub(crate) enum EngineStep<'a> {
     Fused(&'a Fused),
     Product(&'a Product),
 }
@@ -122,8 +122,8 @@ impl Part<'_> {
     /// About so many simple operations.
     fn work(&self) -> usize {
         match self.step {
-            Apart::Fused(step) => step.rows * step.cols * step.instrs.len(),
-            Apart::Product(step) => step.work(),
+            EngineStep::Fused(step) => step.rows * step.cols * step.instrs.len(),
+            EngineStep::Product(step) => step.work(),
         }
     }
 }

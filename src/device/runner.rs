@@ -403,6 +403,10 @@ impl Engine for Runner {
         })
     }
 
+    fn has_room(&self, batch: &Room) -> bool {
+        batch.left.fragments > 0
+    }
+
     fn joins(&self, batch: &mut Room, work: &Box<Work>) -> bool {
         batch.takes(&work.plan)
     }

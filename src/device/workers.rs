@@ -4,9 +4,10 @@
 use super::eval;
 use crate::error::Cause;
 use crate::graph::Op;
+use crate::sync::channel;
 use candle_core::Tensor;
 use rayon::{ThreadPool, ThreadPoolBuilder};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::OnceLock;
 
 /// The threads of an executor: those of the process, or its own.
 #[derive(Default)]
@@ -51,20 +52,16 @@ impl Workers {
     pub(super) fn share<P: Send>(
         &self,
         threads: usize,
-        parts: impl Iterator<Item = P> + Send,
+        parts: impl Iterator<Item = P>,
         run: impl Fn(P) + Sync,
     ) {
         let helpers = threads.saturating_sub(1);
         let Some(pool) = (helpers > 0).then(|| self.pool()).flatten() else {
             return parts.for_each(run);
         };
-        let left = Mutex::new(parts);
-        let next = || left.lock().unwrap_or_else(PoisonError::into_inner).next();
-        let work = || {
-            while let Some(part) = next() {
-                run(part);
-            }
-        };
+        let (add, left) = channel::unbounded();
+        parts.for_each(|part| drop(add.send(part))); // `left` is there
+        let work = || left.try_iter().for_each(&run);
         pool.in_place_scope(|scope| {
             (0..helpers).for_each(|_| scope.spawn(|_| work()));
             work();
@@ -106,6 +103,8 @@ impl Workers {
     }
 }
 
+/// So many parts for each thread: whoever comes late leaves its parts to the others.
+pub(super) const PARTS: usize = 4;
 /// Simple operations from which on other threads help with several small things.
 const WORTH_HELP: usize = 1 << 22;
 /// Multiplications from which on Candle's products use several threads.

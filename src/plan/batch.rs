@@ -44,8 +44,6 @@ pub(crate) struct Rows {
     pub(crate) rows: usize,
     /// The numbers of the fragment that it takes, which must be the same for all.
     pub(crate) parameters: SmallVec<[u32; 4]>,
-    /// Whether only the fragment's own value as a whole is a row.
-    pub(crate) stacked: bool,
 }
 
 /// Steps of the same kind run as one. Its text tells all that must agree.
@@ -116,10 +114,7 @@ impl Values<'_> {
         let (foreign, parameters) = match step {
             Step::Op(step) => (step.op.own().is_none(), SmallVec::new()),
             Step::Fused(step) => (false, parameters([&**step])),
-            Step::Product(step) => {
-                let programs = step.programs().map(|then| &*then.program);
-                (false, parameters(programs))
-            }
+            Step::Product(step) => (false, of_product(step)),
         };
         let same = !inputs.is_empty() && inputs.into_iter().all(|input| self.is_same(input));
         if same && !foreign {
@@ -143,7 +138,6 @@ impl Values<'_> {
         fits.then(|| Rows {
             rows: step.dims[0],
             parameters: SmallVec::new(),
-            stacked: false,
             kind: Kind::Select(OpStep {
                 dims: step.dims[1..].into(),
                 op: step.op.clone(),
@@ -156,16 +150,13 @@ impl Values<'_> {
     fn fused(&self, step: &Fused) -> Option<Rows> {
         let count = step.rows * step.cols;
         let each = self.row(step)?;
-        let natural = self.program(step, count / each, None);
-        let stacked = natural.is_none();
-        let (program, rows) = match natural {
+        let (program, rows) = match self.program(step, count / each, None) {
             Some(program) => (program, count / each),
             None => (self.program(step, 1, None)?, 1),
         };
         Some(Rows {
             rows,
             parameters: parameters([step]),
-            stacked,
             kind: Kind::Fused(Box::new(program)),
         })
     }
@@ -251,8 +242,7 @@ impl Values<'_> {
         factors.step.a.row = row;
         Some(Rows {
             rows,
-            parameters: parameters(step.programs().map(|then| &*then.program)),
-            stacked: false,
+            parameters: of_product(step),
             kind: Kind::Product(Box::new(factors)),
         })
     }
@@ -269,8 +259,7 @@ impl Values<'_> {
         }
         Some(Rows {
             rows: 1,
-            parameters: parameters(step.programs().map(|then| &*then.program)),
-            stacked: true,
+            parameters: of_product(step),
             kind: Kind::Product(Box::new(self.factors(step, 1, Some(steps))?)),
         })
     }
@@ -356,6 +345,11 @@ fn parameters<'a>(programs: impl IntoIterator<Item = &'a Fused>) -> SmallVec<[u3
     all
 }
 
+/// The same of the programs of a product.
+fn of_product(step: &Product) -> SmallVec<[u32; 4]> {
+    parameters(step.programs().map(|then| &*then.program))
+}
+
 impl Program {
     /// The step for so many rows.
     pub(crate) fn on(&self, rows: usize) -> Fused {
@@ -375,6 +369,11 @@ impl Program {
 }
 
 impl Factors {
+    /// Whether products of whole fragments stand side by side, and not rows of one.
+    pub(crate) fn is_stacked(&self) -> bool {
+        self.stacked.is_some()
+    }
+
     /// The step for so many rows, or stacked products.
     pub(crate) fn on(&self, rows: usize) -> Product {
         let mut step = self.step.clone();

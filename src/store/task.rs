@@ -100,11 +100,9 @@ impl<K: Kind> Task<K> {
     /// Whether it can run now, and its work is of this kind.
     pub fn is_ready_and(&self, fits: impl FnOnce(&K::Work) -> bool) -> bool {
         let cell = self.payload.lock();
-        let ready = |payload: &&Payload<K>| {
-            payload.rest.is_empty() && payload.inputs.iter().all(|i| i.slot().is_finished())
-        };
-        let payload = cell.as_ref().filter(ready);
-        payload.is_some_and(|payload| fits(&payload.work))
+        cell.as_ref().is_some_and(|payload| {
+            payload.rest.is_empty() && payload.blocked_by().is_none() && fits(&payload.work)
+        })
     }
 
     /// Takes the payload out if it can run.
@@ -116,14 +114,21 @@ impl<K: Kind> Task<K> {
         if !payload.rest.is_empty() {
             return Taken::Parts(std::mem::take(&mut payload.rest));
         }
-        match payload.inputs.iter().find(|i| !i.slot().is_finished()) {
-            Some(input) => Taken::Blocked(input.slot().id()),
+        match payload.blocked_by() {
+            Some(input) => Taken::Blocked(input),
             None => cell.take().map_or(Taken::Withdrawn, Taken::Ready),
         }
     }
 }
 
 impl<K: Kind> Payload<K> {
+    /// An input that has not ended.
+    fn blocked_by(&self) -> Option<NodeId> {
+        let mut inputs = self.inputs.iter();
+        let input = inputs.find(|i| !i.slot().is_finished())?;
+        Some(input.slot().id())
+    }
+
     /// Begins every output that is still wanted: the right to end it, or nothing, for each.
     pub fn begin(&self) -> SmallVec<[Option<Begun<K>>; 1]> {
         self.outputs.iter().map(Slot::begin).collect()

@@ -27,18 +27,27 @@ fn end(ex: &Ex, batches: &AtomicUsize, nodes: &[u64]) {
     });
 }
 
-fn both(s: &Submission<ToyEngine>, t: &Submission<ToyEngine>) -> (End, End) {
-    (wait_async(s), wait_async(t))
+/// Submits these, with what each waits for, and looks at how each ends.
+fn all_end(works: &[(u32, &[u64], End)]) {
+    let (ex, batches) = owned();
+    let ids: Vec<u64> = (1..=works.len() as u64).collect();
+    let submit = |(&id, (add, inputs, _)): (&u64, &(u32, &[u64], End))| {
+        submit(&ex, id, *add, inputs, false).unwrap()
+    };
+    let all: Vec<Submission<ToyEngine>> = ids.iter().zip(works).map(submit).collect();
+    for (submission, (_, _, end)) in all.iter().zip(works) {
+        assert_eq!(wait_async(submission), *end);
+    }
+    drop(all);
+    end(&ex, &batches, &ids);
 }
 
 /// Two that go together come while the owner looks: one batch or two, the same answers.
 pub fn gather_vs_send() {
-    let (ex, batches) = owned();
-    let s = submit(&ex, 1, TOGETHER, &[], false).unwrap();
-    let t = submit(&ex, 2, TOGETHER, &[], false).unwrap();
-    assert_eq!(both(&s, &t), (Outcome::Ready(2), Outcome::Ready(2)));
-    drop((s, t));
-    end(&ex, &batches, &[1, 2]);
+    all_end(&[
+        (TOGETHER, &[], Outcome::Ready(2)),
+        (TOGETHER, &[], Outcome::Ready(2)),
+    ]);
 }
 
 /// A member is cancelled while the batch is formed: it runs or it does not, and is gone either way.
@@ -61,37 +70,26 @@ pub fn gather_vs_cancel() {
 
 /// One that spoils the batch runs by itself, and the other again.
 pub fn spoiler_runs_apart() {
-    let (ex, batches) = owned();
-    let s = submit(&ex, 1, TOGETHER, &[], false).unwrap();
-    let t = submit(&ex, 2, SHY, &[], false).unwrap();
-    let u = submit(&ex, 3, TOGETHER, &[], false).unwrap();
-    assert_eq!(both(&s, &t), (Outcome::Ready(2), Outcome::Ready(1)));
-    assert_eq!(wait_async(&u), Outcome::Ready(2));
-    drop((s, t, u));
-    end(&ex, &batches, &[1, 2, 3]);
+    all_end(&[
+        (TOGETHER, &[], Outcome::Ready(2)),
+        (SHY, &[], Outcome::Ready(1)),
+        (TOGETHER, &[], Outcome::Ready(2)),
+    ]);
 }
 
 /// A panic in a batch is nobody's until each has run by itself.
 pub fn wrecked_batch() {
-    let (ex, batches) = owned();
-    let s = submit(&ex, 1, WRECKS, &[], false).unwrap();
-    let t = submit(&ex, 2, TOGETHER, &[], false).unwrap();
     let failed = Outcome::Failed(ToyError::Panicked);
-    assert_eq!(both(&s, &t), (failed, Outcome::Ready(2)));
-    drop((s, t));
-    end(&ex, &batches, &[1, 2]);
+    all_end(&[(WRECKS, &[], failed), (TOGETHER, &[], Outcome::Ready(2))]);
 }
 
 /// What waits for a member is no member.
 pub fn dependent_stays_behind() {
-    let (ex, batches) = owned();
-    let s = submit(&ex, 1, TOGETHER, &[], false).unwrap();
-    let t = submit(&ex, 2, TOGETHER, &[1], false).unwrap();
-    let u = submit(&ex, 3, TOGETHER, &[], false).unwrap();
-    assert_eq!(both(&s, &t), (Outcome::Ready(2), Outcome::Ready(4)));
-    assert_eq!(wait_async(&u), Outcome::Ready(2));
-    drop((s, t, u));
-    end(&ex, &batches, &[1, 2, 3]);
+    all_end(&[
+        (TOGETHER, &[], Outcome::Ready(2)),
+        (TOGETHER, &[1], Outcome::Ready(4)),
+        (TOGETHER, &[], Outcome::Ready(2)),
+    ]);
 }
 
 /// An abort finds every member: run, or closed.

@@ -118,7 +118,7 @@ faults! {
     "actor/park.rs": "            state.asleep = true;\n            state = self.wake.wait(state);" => "            state = self.wake.wait(state);", publish_vs_await, STUCK;
     "store/node_store.rs": "slot.share().then(|| slot.clone())" => "Some(slot.clone())", release_vs_acquire, "is still in the store";
     "store/node_store.rs": "Released::Withdrawn => slot.task().output_gone()," => "Released::Withdrawn => None,", withdraw_vs_fill, "is still there";
-    "store/task.rs": ".find(|i| !i.slot().is_finished())" => ".find(|_| false)", dependency_order, "a fragment begins when every input has ended";
+    "store/task.rs": "inputs.find(|i| !i.slot().is_finished())?" => "inputs.find(|_| false)?", dependency_order, "a fragment begins when every input has ended";
     "actor/admission.rs": "        let first = line.waiting.is_empty();" => "        let first = true;", no_overtaking_in_line, "overtaken";
     "actor/admission.rs": "        let woken = self.serve(&mut line);\n        drop(line);\n        drop(waker);" => "        let woken = Vec::new();\n        drop(line);\n        drop(waker);", quitter_lets_the_next_go, STUCK;
     "actor/admission.rs": "        self.word.fetch_and(!LINE, Relaxed);\n" => "", line_vs_release, "the line is over";

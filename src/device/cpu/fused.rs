@@ -3,7 +3,7 @@
 use super::data::{Data, Out, Stored, gather};
 use super::kernel::{self, Target};
 use super::number::Element;
-use crate::device::workers::Workers;
+use crate::device::workers::{PARTS, Workers};
 use crate::graph::fragment::ValueId;
 use crate::plan::program::{Arg, Fused, Instr, What};
 use crate::plan::types::{Compute, Number};
@@ -17,8 +17,6 @@ const TILE: usize = 1024;
 /// Simple instructions times elements from which on other threads help: several times what waking one
 /// costs, which on a busy machine is some hundred microseconds.
 const WORTH_HELP: usize = 1 << 22;
-/// So many parts for each thread: whoever comes late leaves its parts to the others.
-const PARTS: usize = 4;
 /// Registers for longer tiles are not kept for the next step.
 const LONGEST_KEPT: usize = 4 * TILE;
 

@@ -13,7 +13,7 @@ mod pool;
 mod product;
 
 use super::workers::Workers;
-use super::{Apart, CommandStream, Part};
+use super::{CommandStream, EngineStep, Part};
 use crate::error::Cause;
 use crate::graph::{Kept, Op};
 use crate::plan::{Fused, Product};
@@ -140,8 +140,8 @@ impl CommandStream for CpuStream {
         let pool = &mut self.pool;
         let begun = parts.iter().map(|part| {
             let (dims, dtype) = match part.step {
-                Apart::Fused(step) => (&step.dims, step.dtype),
-                Apart::Product(step) => (&step.dims, DType::F32),
+                EngineStep::Fused(step) => (&step.dims, step.dtype),
+                EngineStep::Product(step) => (&step.dims, DType::F32),
             };
             (part, room(pool, dtype, elements(dims)))
         });
@@ -149,8 +149,8 @@ impl CommandStream for CpuStream {
         let run = |(part, buffer): (&Part<'_>, Result<CpuStorage, Cause>), workers: &Workers| {
             let inputs: SmallVec<[&Tensor; 4]> = part.inputs.iter().collect();
             match part.step {
-                Apart::Fused(step) => fused_in(buffer?, step, &inputs, part.scalars, workers),
-                Apart::Product(step) => {
+                EngineStep::Fused(step) => fused_in(buffer?, step, &inputs, part.scalars, workers),
+                EngineStep::Product(step) => {
                     let kept = part.kept.map(|kept| kept.filter(|_| pack));
                     let buffer = f32::cpu_storage_data(buffer?).map_err(Cause::Candle)?;
                     product_in(buffer, step, &inputs, part.scalars, kept, workers)

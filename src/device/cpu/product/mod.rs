@@ -18,7 +18,7 @@ mod right;
 
 use super::data::Data;
 use super::fused;
-use crate::device::workers::Workers;
+use crate::device::workers::{PARTS, Workers};
 use crate::graph::Kept;
 use crate::plan::Product;
 use crate::plan::product::Factor;
@@ -34,8 +34,6 @@ use std::ops::Range;
 /// Multiplications from which on other threads help: some hundred microseconds of work, which is
 /// what waking a thread may cost on a busy machine.
 const WORTH_HELP: usize = 1 << 22;
-/// So many parts for each thread: whoever comes late leaves its parts to the others.
-const PARTS: usize = 4;
 /// Rows from which on threads share the rows of a product rather than its columns, and from which on
 /// packing costs little beside the product.
 const MANY_ROWS: usize = 64;
