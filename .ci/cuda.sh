@@ -4,4 +4,4 @@
 . "$(dirname "$0")/env.sh"
 export CUDARC_CUDA_VERSION=13000 CUDA_COMPUTE_CAP=90 NVCC=$ci/stub-nvcc
 export CARGO_TARGET_DIR=$target/ci/cuda
-cargo clippy --locked --lib --features cuda -- -D warnings
+cargo clippy --locked -p candlewick --lib --features cuda -- -D warnings

@@ -4,5 +4,5 @@
 . "$(dirname "$0")/env.sh"
 cargo clippy --locked --all-targets -- -D warnings
 RUSTFLAGS="--cfg candlewick_core" CARGO_TARGET_DIR=$target/ci/core \
-  cargo clippy --locked --lib -- -D warnings
+  cargo clippy --locked -p candlewick --lib -- -D warnings
 (cd loom-tests && cargo clippy --locked --all-targets -- -D warnings)

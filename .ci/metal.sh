@@ -7,4 +7,4 @@ export RUSTC_BOOTSTRAP=1 __CARGO_TESTS_ONLY_SRC_ROOT=$library
 export CC_aarch64_apple_darwin=$ci/stub-cc CXX_aarch64_apple_darwin=$ci/stub-cc
 export AR_aarch64_apple_darwin=$ci/stub-ar SDKROOT=/
 export CARGO_TARGET_DIR=$target/ci/metal
-cargo clippy --locked -Zbuild-std --target aarch64-apple-darwin --lib --features metal -- -D warnings
+cargo clippy --locked -Zbuild-std --target aarch64-apple-darwin -p candlewick --lib --features metal -- -D warnings

@@ -1,6 +1,9 @@
 //! What can go wrong, as values.
 
+mod config;
 mod display;
+
+pub use config::ConfigError;
 
 use candle_core::{DType, DeviceLocation, Shape};
 use std::path::PathBuf;
@@ -84,6 +87,8 @@ pub enum Error {
     Build(Arc<BuildError>),
     /// Parameters could not be loaded, found or replaced.
     Params(Arc<ParamsError>),
+    /// A model's configuration could not be read, or is of a model that is not known.
+    Config(Arc<ConfigError>),
 }
 
 /// Operands that an operation cannot take: which operation, what it was given, and why not.
@@ -375,6 +380,7 @@ impl std::error::Error for Error {
                 ParamsError::Convert { error, .. } => Some(error),
                 _ => None,
             },
+            Error::Config(e) => e.source(),
             _ => None,
         }
     }

@@ -75,7 +75,8 @@
 //!
 //! # Models
 //!
-//! [`nn`] has layers with `candle_nn`'s names and parameter layouts over a version of parameters.
+//! [`nn`] has layers with `candle_nn`'s names and parameter layouts over a version of parameters,
+//! [`models`] whole models from the files that they are published in.
 //!
 //! # Inside
 //!
@@ -130,6 +131,8 @@ mod habit;
 #[cfg(not(candlewick_core))]
 mod handle;
 #[cfg(not(candlewick_core))]
+pub mod models;
+#[cfg(not(candlewick_core))]
 pub mod nn;
 #[cfg(not(candlewick_core))]
 mod outputs;
@@ -144,7 +147,7 @@ mod request;
 pub use self::{
     compiled::{Argument, Compiled, Function},
     device::room::Batching,
-    error::{BuildError, Cause, Error, Failure, Invalid, ParamsError, Reason, Result},
+    error::{BuildError, Cause, ConfigError, Error, Failure, Invalid, ParamsError, Reason, Result},
     executor::{Builder, Executor, Health, Stats, SubmitAsync},
     graph::{Indexer, IntoIndexers, LazyTensor, ShapeWithOneHole, TensorOrScalar},
     handle::{Cancel, Handle},

@@ -75,6 +75,7 @@ impl fmt::Display for Error {
             Error::OwnerLost(e) => write!(f, "the executor's owner is lost: {e}"),
             Error::Build(e) => e.fmt(f),
             Error::Params(e) => e.fmt(f),
+            Error::Config(e) => e.fmt(f),
         }
     }
 }

@@ -1,0 +1,3 @@
+//! Whole models against candle-transformers.
+
+mod bert;

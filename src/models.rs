@@ -1,0 +1,14 @@
+//! Whole models, from the files that they are published in.
+//!
+//! A model's folder, as Hugging Face lays it out, has a `config.json` and weights with the names of
+//! the model's own library. What turns text into ids is no part of this: bring the ids.
+//!
+//! - [`bert`]: sentence embeddings with models of BERT's architecture (MiniLM, E5, BGE and others).
+
+pub mod bert;
+mod config;
+mod sentences;
+
+pub use self::sentences::{Pooling, SentenceEncoder};
+
+use config::Fields;
