@@ -15,6 +15,7 @@ use crate::handle::Handle;
 use crate::outputs::{Outputs, Results};
 use crate::plan::{Cache, Explanation, Missing, Scalars};
 use crate::request::{Call, ExecutorHome};
+use crate::submit::Submit;
 use candle_core::{DeviceLocation, Tensor};
 use function::Given;
 use smallvec::SmallVec;
@@ -128,9 +129,27 @@ impl<R: Results> Compiled<'_, R> {
     /// [`Error::Placeholder`]; and those of [`Executor::submit`]. A panic of the function unwinds
     /// to the caller, and the next call traces again.
     pub fn submit<A: Argument>(&self, arguments: &[A]) -> Result<Handle<R>> {
+        self.submit_with(arguments, Submit::new())
+    }
+
+    /// Calls the function as `how` says: with a deadline, a priority, in the turn of a session.
+    ///
+    /// # Errors
+    /// [`Error::DeadlineExceeded`], and those of [`Compiled::submit`].
+    ///
+    /// ```
+    /// use candlewick::{Device, Executor, LazyTensor, Priority, Submit, Tensor};
+    /// let executor = Executor::new(&Device::Cpu)?;
+    /// let square = executor.compile(|x: &LazyTensor| x.sqr());
+    /// let x = Tensor::new(&[3f32], &Device::Cpu)?;
+    /// let soon = Submit::new().priority(Priority::Interactive);
+    /// assert_eq!(square.submit_with(&[x], soon)?.wait()?.to_vec1::<f32>()?, [9.0]);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn submit_with<A: Argument>(&self, arguments: &[A], how: Submit) -> Result<Handle<R>> {
         let defer = habit::waits_promptly();
         let call = self.shared.call(arguments)?;
-        self.shared.executor.queue(call, defer)
+        self.shared.executor.queue(call, &how, defer)
     }
 
     /// Calls the function if the queue has room and nobody waits for it.
@@ -140,7 +159,7 @@ impl<R: Results> Compiled<'_, R> {
     pub fn try_submit<A: Argument>(&self, arguments: &[A]) -> Result<Handle<R>> {
         let defer = habit::waits_promptly();
         let call = self.shared.call(arguments)?;
-        self.shared.executor.try_queue(call, defer)
+        self.shared.executor.try_queue(call, &Submit::new(), defer)
     }
 
     /// Calls the function, and awaits room in the queue. If the function has to be traced, that is
@@ -160,7 +179,7 @@ impl<R: Results> Compiled<'_, R> {
     /// ```
     pub fn submit_async<A: Argument>(&self, arguments: &[A]) -> SubmitAsync<R> {
         let call = self.shared.call(arguments);
-        self.shared.executor.call_async(call)
+        self.shared.executor.call_async(call, Submit::new())
     }
 
     /// How a call with these arguments would run. Traces the function for this, and submits

@@ -26,6 +26,9 @@ pub enum Error {
     Failed(Arc<Failure>),
     /// [`cancel`](crate::Handle::cancel) withdrew the work before it began.
     Cancelled,
+    /// The work had not begun by the deadline that it was [submitted](crate::Submit::deadline)
+    /// with, and was not done.
+    DeadlineExceeded,
     /// The executor refuses new work, or closed before this work began.
     Closed,
     /// The queue has no room now.

@@ -15,6 +15,8 @@ use crate::handle::Handle;
 use crate::outputs::{Outputs, Results};
 use crate::plan::Explanation;
 use crate::request::{Ask, Call, ExecutorHome, Launched, Request};
+use crate::store::tag::Tag;
+use crate::submit::{Producer, Submit};
 use crate::sync::Deadline;
 use candle_core::Device;
 use std::fmt;
@@ -26,7 +28,8 @@ use std::time::Duration;
 
 /// Runs lazy tensors on one device, for any number of threads and tasks.
 ///
-/// Cloning is a reference count. When the last clone is dropped, the executor closes as by
+/// Cloning is a reference count. A clone takes turns with the others, and so do threads that share
+/// one: see [`Session`](crate::Session). When the last clone is dropped, the executor closes as by
 /// [`Executor::shutdown`], without anybody waiting for it.
 ///
 /// ```
@@ -47,7 +50,7 @@ use std::time::Duration;
 /// # Ok::<_, candlewick::Error>(())
 /// ```
 #[derive(Clone)]
-pub struct Executor(Arc<Inner>);
+pub struct Executor(Arc<Inner>, Producer);
 
 struct Inner {
     home: Arc<ExecutorHome>,
@@ -69,6 +72,8 @@ pub struct Stats {
     pub fragments_failed: u64,
     /// Fragments that were withdrawn before they began.
     pub fragments_cancelled: u64,
+    /// Fragments that had not begun by their deadline.
+    pub fragments_expired: u64,
     /// Times that a waiting thread ran the queue in the owner's place.
     pub lent: u64,
     /// Batches: several fragments that ran as one.
@@ -142,53 +147,91 @@ impl Executor {
     /// [`Error::Closed`], [`Error::OwnerLost`]; [`Error::WouldDeadlock`] if the queue is full and
     /// an operation that this executor is running called.
     pub fn submit<O: Outputs>(&self, outputs: O) -> Result<Handle<O::Results>> {
+        self.submit_with(outputs, Submit::new())
+    }
+
+    /// Submits as `how` says: with a deadline, a priority, in the turn of a session. Waits while
+    /// the queue is full, but not beyond the deadline.
+    ///
+    /// # Errors
+    /// [`Error::DeadlineExceeded`], and those of [`Executor::submit`].
+    ///
+    /// ```
+    /// use candlewick::{Device, Executor, LazyTensor, Priority, Submit};
+    /// use std::time::Duration;
+    /// let executor = Executor::new(&Device::Cpu)?;
+    /// let y = LazyTensor::new(&[3f32, 4.0], &Device::Cpu)?.sqr()?.sum_all()?;
+    /// let how = Submit::within(Duration::from_secs(10)).priority(Priority::Interactive);
+    /// let handle = executor.submit_with(&y, how)?;
+    /// assert_eq!(handle.wait()?.to_scalar::<f32>()?, 25.0);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn submit_with<O: Outputs>(&self, outputs: O, how: Submit) -> Result<Handle<O::Results>> {
         let home = &self.0.home;
         let defer = habit::waits_promptly();
         let request = Request::cut(home, outputs.tensors())?;
         if request.is_known() {
             return Ok(self.handle(request.known(home)));
         }
-        self.queue(request, defer)
+        self.queue(request, &how, defer)
     }
 
     /// Queues, and waits while the queue is full.
-    pub(crate) fn queue<R: Results>(&self, ask: impl Ask, defer: bool) -> Result<Handle<R>> {
+    pub(crate) fn queue<R: Results>(
+        &self,
+        ask: impl Ask,
+        how: &Submit,
+        defer: bool,
+    ) -> Result<Handle<R>> {
         let (home, bytes) = (&self.0.home, ask.host_bytes());
+        let deadline = how.checked_deadline()?;
         let permit = match home.core.try_admit(bytes) {
-            Err(Refused::Full) => self.wait_for_room(bytes)?,
+            Err(Refused::Full) => self.wait_for_room(bytes, deadline.as_ref())?,
             other => other.map_err(|refused| self.refusal(refused, bytes))?,
         };
-        Ok(self.handle(ask.launch(home, permit, defer)?))
+        Ok(self.handle(ask.launch(home, permit, how.tag(&self.1), defer)?))
     }
 
     /// Queues if there is room.
-    pub(crate) fn try_queue<R: Results>(&self, ask: impl Ask, defer: bool) -> Result<Handle<R>> {
+    pub(crate) fn try_queue<R: Results>(
+        &self,
+        ask: impl Ask,
+        how: &Submit,
+        defer: bool,
+    ) -> Result<Handle<R>> {
         let (home, bytes) = (&self.0.home, ask.host_bytes());
+        how.checked_deadline()?;
         let permit = home.core.try_admit(bytes);
         let permit = permit.map_err(|refused| self.refusal(refused, bytes))?;
-        Ok(self.handle(ask.launch(home, permit, defer)?))
+        Ok(self.handle(ask.launch(home, permit, how.tag(&self.1), defer)?))
     }
 
     /// Queues, and awaits room.
-    async fn queue_async<R: Results>(&self, ask: impl Ask) -> Result<Handle<R>> {
+    async fn queue_async<R: Results>(
+        &self,
+        ask: impl Ask,
+        how: Submit,
+        tag: Tag,
+    ) -> Result<Handle<R>> {
         let (home, bytes) = (&self.0.home, ask.host_bytes());
+        how.checked_deadline()?;
         let permit = home.core.admit(bytes).await;
         let permit = permit.map_err(|refused| self.refusal(refused, bytes))?;
-        Ok(self.handle(ask.launch(home, permit, false)?))
+        Ok(self.handle(ask.launch(home, permit, tag, false)?))
     }
 
     pub(crate) fn home(&self) -> &Arc<ExecutorHome> {
         &self.0.home
     }
 
-    fn wait_for_room(&self, bytes: u64) -> Result<Permit<'_, Runner>> {
+    fn wait_for_room(&self, bytes: u64, deadline: Option<&Deadline>) -> Result<Permit<'_, Runner>> {
         let home = &self.0.home;
         if is_driving(home.id) {
             return Err(Error::WouldDeadlock { call: "submit" });
         }
-        match block_on(home.core.admit(bytes), None) {
+        match block_on(home.core.admit(bytes), deadline) {
             Some(permit) => permit.map_err(|refused| self.refusal(refused, bytes)),
-            None => unreachable!("a wait without a deadline ends"),
+            None => Err(Error::DeadlineExceeded),
         }
     }
 
@@ -202,13 +245,25 @@ impl Executor {
     /// # Errors
     /// [`Error::QueueFull`], and those of [`Executor::submit`]. Nothing stays claimed.
     pub fn try_submit<O: Outputs>(&self, outputs: O) -> Result<Handle<O::Results>> {
+        self.try_submit_with(outputs, Submit::new())
+    }
+
+    /// Submits as `how` says if the queue has room and nobody waits for it.
+    ///
+    /// # Errors
+    /// [`Error::QueueFull`], and those of [`Executor::submit_with`]. Nothing stays claimed.
+    pub fn try_submit_with<O: Outputs>(
+        &self,
+        outputs: O,
+        how: Submit,
+    ) -> Result<Handle<O::Results>> {
         let home = &self.0.home;
         let defer = habit::waits_promptly();
         let request = Request::cut(home, outputs.tensors())?;
         if request.is_known() {
             return Ok(self.handle(request.known(home)));
         }
-        self.try_queue(request, defer)
+        self.try_queue(request, &how, defer)
     }
 
     /// Submits, and awaits room in the queue; in one line with the threads that wait for it.
@@ -227,7 +282,31 @@ impl Executor {
     /// # Ok::<_, Box<dyn std::error::Error>>(()) }).unwrap();
     /// ```
     pub fn submit_async<O: Outputs>(&self, outputs: O) -> SubmitAsync<O::Results> {
-        let executor = self.clone();
+        self.submit_async_with(outputs, Submit::new())
+    }
+
+    /// Submits as `how` says, and awaits room in the queue, also beyond the deadline: a library
+    /// without a runtime has no clock to be woken by. Bound the wait with your runtime's.
+    ///
+    /// # Errors
+    /// Those of [`Executor::submit_with`].
+    ///
+    /// ```
+    /// use candlewick::{Device, Executor, LazyTensor, Priority, Submit};
+    /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+    /// let executor = Executor::new(&Device::Cpu)?;
+    /// let x = LazyTensor::new(&[2f32], &Device::Cpu)?;
+    /// let how = Submit::new().priority(Priority::Background);
+    /// let y = executor.submit_async_with(&x.sqr()?, how).await?.await?;
+    /// assert_eq!(y.to_vec1::<f32>()?, [4.0]);
+    /// # Ok::<_, Box<dyn std::error::Error>>(()) }).unwrap();
+    /// ```
+    pub fn submit_async_with<O: Outputs>(
+        &self,
+        outputs: O,
+        how: Submit,
+    ) -> SubmitAsync<O::Results> {
+        let (executor, tag) = (self.clone(), how.tag(&self.1));
         let request = Request::cut(&self.0.home, outputs.tensors());
         let submit = async move {
             let home = &executor.0.home;
@@ -235,15 +314,16 @@ impl Executor {
             if request.is_known() {
                 return Ok(executor.handle(request.known(home)));
             }
-            executor.queue_async(request).await
+            executor.queue_async(request, how, tag).await
         };
         SubmitAsync(Box::pin(submit))
     }
 
     /// Queues a call of a compiled function once there is room, or says why there is none.
-    pub(crate) fn call_async<R: Results>(&self, call: Result<Call>) -> SubmitAsync<R> {
-        let executor = self.clone();
-        SubmitAsync(Box::pin(async move { executor.queue_async(call?).await }))
+    pub(crate) fn call_async<R: Results>(&self, call: Result<Call>, how: Submit) -> SubmitAsync<R> {
+        let (executor, tag) = (self.clone(), how.tag(&self.1));
+        let submit = async move { executor.queue_async(call?, how, tag).await };
+        SubmitAsync(Box::pin(submit))
     }
 
     fn refusal(&self, refused: Refused, bytes: u64) -> Error {
@@ -294,6 +374,7 @@ impl Executor {
             fragments_run: counts.run,
             fragments_failed: counts.failed,
             fragments_cancelled: counts.cancelled,
+            fragments_expired: counts.expired,
             plans_made,
             plans_kept,
             lent: counts.lent,

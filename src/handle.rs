@@ -90,7 +90,8 @@ impl<R: Results> Handle<R> {
     /// being switched out: see `docs/concurrency.md`, "Lending".
     ///
     /// # Errors
-    /// What the work failed with; [`Error::Cancelled`]; [`Error::Closed`];
+    /// What the work failed with; [`Error::Cancelled`]; [`Error::DeadlineExceeded`];
+    /// [`Error::Closed`];
     /// [`Error::WouldDeadlock`] if called by an operation that the same executor is running.
     pub fn wait(&self) -> Result<R> {
         self.wait_for("wait", None)
@@ -165,6 +166,7 @@ impl<R: Results> Handle<R> {
                 Outcome::Ready(stored) => stored.tensor(),
                 Outcome::Failed(error) => Err(error.clone()),
                 Outcome::Cancelled => Err(Error::Cancelled),
+                Outcome::Expired => Err(Error::DeadlineExceeded),
                 Outcome::Closed => Err(Error::Closed),
             });
             match result? {

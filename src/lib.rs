@@ -142,6 +142,8 @@ mod params;
 mod plan;
 #[cfg(not(candlewick_core))]
 mod request;
+#[cfg(not(candlewick_core))]
+mod submit;
 
 #[cfg(not(candlewick_core))]
 pub use self::{
@@ -154,6 +156,8 @@ pub use self::{
     outputs::{Outputs, Results},
     params::{Loader, Params, Progress, QuantizedParams, Snapshot},
     plan::{Explanation, Passes},
+    store::tag::Priority,
+    submit::{Session, Submit},
 };
 #[cfg(not(candlewick_core))]
 pub use candle_core::{D, DType, Device, Shape, Tensor};

@@ -14,6 +14,7 @@ use crate::graph::{Home, LazyTensor, Node, NodeId, next_id};
 use crate::plan::{Explanation, Planner, Prepared};
 use crate::store::node_store::{Held, NodeStore};
 use crate::store::slot::Slot;
+use crate::store::tag::Tag;
 use crate::store::task::Payload;
 use candle_core::{DeviceLocation, Shape};
 use smallvec::SmallVec;
@@ -50,6 +51,7 @@ pub(crate) trait Ask: Sized {
         self,
         home: &Arc<ExecutorHome>,
         permit: Permit<'_, Runner>,
+        tag: Tag,
         defer: bool,
     ) -> Result<Launched>;
 }
@@ -188,6 +190,7 @@ impl Ask for Request {
         mut self,
         home: &Arc<ExecutorHome>,
         permit: Permit<'_, Runner>,
+        tag: Tag,
         defer: bool,
     ) -> Result<Launched> {
         let known = |index| self.fragment.submitted_output(index);
@@ -201,7 +204,7 @@ impl Ask for Request {
             home.bind(&node.0)?;
             ids.push(node.0.id);
         }
-        let claimed = home.core.claim(permit, &ids);
+        let claimed = home.core.claim(permit, &ids, tag);
         let mut slots = claimed.slots().iter().cloned();
         let outputs = (0..self.nodes.len()).filter_map(|i| match known(i) {
             Some(held) => Some(held.share()),
@@ -233,10 +236,11 @@ impl Ask for Call {
         self,
         home: &Arc<ExecutorHome>,
         permit: Permit<'_, Runner>,
+        tag: Tag,
         defer: bool,
     ) -> Result<Launched> {
         let ids: SmallVec<[NodeId; 1]> = self.sizes.iter().map(|_| next_id()).collect();
-        let claimed = home.core.claim(permit, &ids);
+        let claimed = home.core.claim(permit, &ids, tag);
         debug_assert!(claimed.is_complete(), "ids are never used again");
         let slots = claimed.slots().iter().cloned().collect();
         let submission = Submission::new(home.core.clone(), slots);

@@ -18,6 +18,7 @@ pub mod scenarios {
     pub mod slot;
     pub mod store;
     pub mod turn;
+    pub mod turns;
     pub mod versions;
 }
 pub mod toy;
@@ -127,6 +128,13 @@ scenarios! {
     batch::wrecked_batch, Some(2), false, ["together", "apart"];
     batch::dependent_stays_behind, Some(1), false, ["together"];
     batch::gather_vs_abort, Some(1), false, ["ran", "closed", "together"];
+    batch::delayed_vs_send, Some(1), false, ["together", "apart"];
+    turns::expire_vs_share, None, false, ["shared", "too late"];
+    turns::expire_vs_await, None, false, [];
+    turns::expire_vs_cancel, None, false, ["cancelled", "too late"];
+    turns::late_vs_submit, Some(1), false, ["expired", "ran"];
+    turns::late_vs_dependent, Some(2), false, ["expired", "ran"];
+    turns::flood_vs_single, Some(1), false, ["last", "between"];
     lending::wait_lends, Some(2), false, [];
     lending::lend_vs_owner, Some(2), false, ["lent", "owner"];
     lending::two_lenders, Some(1), false, [];

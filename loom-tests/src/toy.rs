@@ -7,13 +7,16 @@ use candlewick::actor::park::block_on;
 use candlewick::actor::submission::Submission;
 use candlewick::store::node_store::{Held, NodeStore};
 use candlewick::store::slot::{Outcome, Slot};
+use candlewick::store::tag::Tag;
 use candlewick::store::task::{Payload, Task};
 use candlewick::store::{Kind, NodeId};
-use candlewick::sync::Arc;
+use candlewick::sync::{Arc, Deadline};
 use smallvec::SmallVec;
 use std::any::Any;
 use std::panic::resume_unwind;
+use std::sync::Mutex as StdMutex;
 use std::sync::atomic::{AtomicUsize as StdAtomic, Ordering::SeqCst};
+use std::time::Duration;
 
 /// The types of the toy.
 #[derive(Debug)]
@@ -94,7 +97,9 @@ impl Kind for Toy {
 pub struct ToyEngine {
     bound_to_owner: bool,
     runs: std::sync::Arc<StdAtomic>,
+    order: std::sync::Arc<StdMutex<Vec<u32>>>,
     batches: std::sync::Arc<StdAtomic>,
+    delay: Duration,
     kill: bool,
     late: bool,
 }
@@ -111,9 +116,20 @@ impl ToyEngine {
             ..Self::default()
         }
     }
+    /// Like the CPU, and batches wait for others. A model's clock runs out at the second look.
+    pub fn patient() -> Self {
+        Self {
+            delay: Duration::from_millis(1),
+            ..Self::default()
+        }
+    }
     /// How many fragments have been run. Outside of the model: it orders nothing.
     pub fn runs(&self) -> std::sync::Arc<StdAtomic> {
         self.runs.clone()
+    }
+    /// What has been run, in its order: what each adds. Outside of the model as well.
+    pub fn order(&self) -> std::sync::Arc<StdMutex<Vec<u32>>> {
+        self.order.clone()
     }
     /// How many batches of several have been begun. Outside of the model as well.
     pub fn batches(&self) -> std::sync::Arc<StdAtomic> {
@@ -131,6 +147,7 @@ impl Engine for ToyEngine {
     }
     fn issue(&mut self, work: &mut Work, inputs: &[Held<Toy>]) -> Results<Toy> {
         self.runs.fetch_add(1, SeqCst);
+        self.order.lock().unwrap().push(work.add);
         let sum = inputs.iter().try_fold(0, |sum, input| {
             let value = input.slot().peek(|outcome| match outcome {
                 Outcome::Ready(value) => Ok(*value),
@@ -155,6 +172,9 @@ impl Engine for ToyEngine {
             add => sum.map(|sum| sum + add),
         };
         SmallVec::from_iter([result])
+    }
+    fn max_delay(&self) -> Duration {
+        self.delay
     }
     /// How many may still join.
     type Batch = usize;
@@ -232,8 +252,30 @@ pub fn submit(
     inputs: &[NodeId],
     defer: bool,
 ) -> Option<Submission<ToyEngine>> {
+    submit_tagged(ex, id, add, inputs, defer, Tag::default())
+}
+
+/// The same with a tag.
+pub fn submit_tagged(
+    ex: &Ex,
+    id: NodeId,
+    add: u32,
+    inputs: &[NodeId],
+    defer: bool,
+    tag: Tag,
+) -> Option<Submission<ToyEngine>> {
     let permit = block_on(ex.admit(0), None).expect("no deadline");
-    submit_with(ex, permit, id, add, inputs, defer)
+    submit_permitted(ex, permit, id, add, inputs, defer, tag)
+}
+
+/// A deadline that has passed.
+pub fn late() -> Tag {
+    let deadline = Deadline::after(Duration::ZERO).expect("the clock goes on");
+    deadline.left(); // under a model: it has passed from the second look on
+    Tag {
+        deadline: Some(deadline),
+        ..Tag::default()
+    }
 }
 
 /// The same with a permit that was asked for already.
@@ -245,11 +287,23 @@ pub fn submit_with(
     inputs: &[NodeId],
     defer: bool,
 ) -> Option<Submission<ToyEngine>> {
+    submit_permitted(ex, permit, id, add, inputs, defer, Tag::default())
+}
+
+fn submit_permitted(
+    ex: &Ex,
+    permit: Result<candlewick::actor::core::Permit<'_, ToyEngine>, Refused>,
+    id: NodeId,
+    add: u32,
+    inputs: &[NodeId],
+    defer: bool,
+    tag: Tag,
+) -> Option<Submission<ToyEngine>> {
     let held: SmallVec<[Held<Toy>; 2]> = inputs
         .iter()
         .map(|&id| NodeStore::acquire(ex.store(), id).expect("submitted before"))
         .collect();
-    let claimed = ex.claim(permit.ok()?, &[id]);
+    let claimed = ex.claim(permit.ok()?, &[id], tag);
     let outputs = claimed.slots().iter().cloned().collect();
     if claimed.is_complete() {
         let work = Work {
@@ -280,6 +334,7 @@ pub fn peek(slot: &ToySlot) -> Option<End> {
         Outcome::Ready(value) => Outcome::Ready(*value),
         Outcome::Failed(error) => Outcome::Failed(error.clone()),
         Outcome::Cancelled => Outcome::Cancelled,
+        Outcome::Expired => Outcome::Expired,
         Outcome::Closed => Outcome::Closed,
     })
 }
@@ -304,5 +359,10 @@ pub fn wait_async(submission: &Submission<ToyEngine>) -> End {
 
 /// A slot by itself.
 pub fn slot() -> ToySlot {
-    Arc::new(Slot::new(1, Arc::new(Task::new(1, 0))))
+    tagged_slot(Tag::default())
+}
+
+/// A slot of work that came with a tag.
+pub fn tagged_slot(tag: Tag) -> ToySlot {
+    Arc::new(Slot::new(1, Arc::new(Task::new(1, 0, tag))))
 }

@@ -8,6 +8,7 @@ use super::engine::Engine;
 use crate::store::NodeId;
 use crate::store::node_store::Claim;
 use crate::store::slot::Slot;
+use crate::store::tag::Tag;
 use crate::store::task::{Payload, Task};
 use crate::sync::Arc;
 use smallvec::SmallVec;
@@ -27,8 +28,13 @@ pub struct Claimed<'a, E: Engine> {
 
 impl<E: Engine> Core<E> {
     /// Claims `nodes`, which are distinct. The permit guarantees a place for the message.
-    pub fn claim<'a>(&'a self, permit: Permit<'a, E>, nodes: &[NodeId]) -> Claimed<'a, E> {
-        let task = Arc::new(Task::new(nodes.len(), permit.bytes()));
+    pub fn claim<'a>(
+        &'a self,
+        permit: Permit<'a, E>,
+        nodes: &[NodeId],
+        tag: Tag,
+    ) -> Claimed<'a, E> {
+        let task = Arc::new(Task::new(nodes.len(), permit.bytes(), tag));
         let (mut slots, mut won) = (SmallVec::new(), SmallVec::new());
         for (place, &node) in nodes.iter().enumerate() {
             slots.push(match self.store().claim(node, &task) {

@@ -47,6 +47,7 @@ struct Counters {
     run: AtomicU64,
     failed: AtomicU64,
     cancelled: AtomicU64,
+    expired: AtomicU64,
     lent: AtomicU64,
 }
 
@@ -59,6 +60,8 @@ pub struct Counts {
     pub failed: u64,
     /// Fragments that were withdrawn before they began.
     pub cancelled: u64,
+    /// Fragments whose deadline passed before they began.
+    pub expired: u64,
     /// Times that a waiting thread borrowed the turn.
     pub lent: u64,
 }
@@ -223,6 +226,13 @@ impl<E: Engine> Core<E> {
     pub fn withdrawn(&self, task: &Task<E::Kind>) {
         // ORDERING: Relaxed; a statistic.
         self.counters.cancelled.fetch_add(1, Relaxed);
+        self.leave_queue(task);
+    }
+
+    /// It has not begun by its deadline, and leaves the queue.
+    pub fn expired(&self, task: &Task<E::Kind>) {
+        // ORDERING: Relaxed; a statistic.
+        self.counters.expired.fetch_add(1, Relaxed);
         self.leave_queue(task);
     }
 
@@ -403,6 +413,7 @@ impl<E: Engine> Core<E> {
             run: get(&self.counters.run),
             failed: get(&self.counters.failed),
             cancelled: get(&self.counters.cancelled),
+            expired: get(&self.counters.expired),
             lent: get(&self.counters.lent),
         }
     }

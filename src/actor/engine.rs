@@ -3,6 +3,7 @@
 use crate::store::Kind;
 use crate::store::node_store::Held;
 use smallvec::SmallVec;
+use std::time::Duration;
 
 /// Results of one fragment's work, one for each output. One that failed costs the others nothing.
 pub type Results<K> = SmallVec<[Result<<K as Kind>::Value, <K as Kind>::Error>; 1]>;
@@ -34,6 +35,9 @@ pub trait Engine: Send + 'static {
         work: &mut <Self::Kind as Kind>::Work,
         inputs: &[Held<Self::Kind>],
     ) -> Results<Self::Kind>;
+
+    /// How long a batch that could be larger waits for others, if nothing else waits.
+    fn max_delay(&self) -> Duration;
 
     /// A batch that more fragments may join.
     type Batch;

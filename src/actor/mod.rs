@@ -8,6 +8,7 @@ pub mod claim;
 pub mod core;
 pub mod engine;
 pub mod event;
+pub mod line;
 pub mod owner;
 pub mod park;
 pub mod submission;

@@ -3,14 +3,14 @@
 
 use super::core::{Core, ErrorOf, Fate};
 use super::engine::{Engine, Member, Results};
+use super::line::{Line, Look};
 use crate::store::slot::Begun;
 use crate::store::task::{Payload, Taken, Task};
 use crate::store::{Kind, NodeId};
-use crate::sync::Arc;
 use crate::sync::channel::Receiver;
+use crate::sync::{Arc, Deadline};
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
-use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// The most fragments that are issued before their results are waited for: bounds how long a
@@ -34,7 +34,7 @@ pub struct Owner<E: Engine> {
     engine: E,
     synchronous: bool,
     queue: Receiver<Arc<Task<E::Kind>>>,
-    ready: VecDeque<Arc<Task<E::Kind>>>,
+    ready: Line<Arc<Task<E::Kind>>>,
     /// By an input that has not ended.
     blocked: FxHashMap<NodeId, Vec<Arc<Task<E::Kind>>>>,
 }
@@ -46,17 +46,21 @@ impl<E: Engine> Owner<E> {
             synchronous: engine.synchronous(),
             engine,
             queue,
-            ready: VecDeque::new(),
+            ready: Line::new(),
             blocked: FxHashMap::default(),
         }
     }
 
     /// Receives what is queued and frees what was sent home.
     pub fn receive(&mut self, core: &Core<E>) {
-        while let Ok(task) = self.queue.try_recv() {
-            self.ready.push_back(task);
-        }
+        self.line_up();
         drop(core.store().take_doomed());
+    }
+
+    fn line_up(&mut self) {
+        while let Ok(task) = self.queue.try_recv() {
+            self.ready.push(task.tag(), task.clone());
+        }
     }
 
     /// Whether received work is waiting to run.
@@ -71,8 +75,8 @@ impl<E: Engine> Owner<E> {
 
     /// Looks at the blocked fragments again: an input may have ended without being run.
     pub fn recheck(&mut self) {
-        for (_, tasks) in self.blocked.drain() {
-            self.ready.extend(tasks);
+        for task in self.blocked.drain().flat_map(|(_, tasks)| tasks) {
+            self.ready.push_front(task.tag(), task.clone());
         }
     }
 
@@ -81,11 +85,14 @@ impl<E: Engine> Owner<E> {
         if let Some(fate) = core.fate() {
             return self.refuse(&fate, core);
         }
+        if self.ready.len() > 1 {
+            self.line_up(); // whoever came meanwhile takes turns with those who were here
+        }
         let most = if self.synchronous { 1 } else { BATCH };
         let mut batch = AllBegun::<E::Kind>::new();
         let mut looked = false;
         while batch.len() < most {
-            let Some(task) = self.ready.pop_front() else {
+            let Some(task) = self.ready.pop() else {
                 break;
             };
             looked = true;
@@ -108,8 +115,8 @@ impl<E: Engine> Owner<E> {
             Taken::Ready(payload) => batch.extend(self.begin(&task, payload, core)),
             Taken::Blocked(input) => self.blocked.entry(input).or_default().push(task),
             Taken::Parts(parts) => {
-                self.unpack(parts);
-                self.ready.push_front(task);
+                self.unpack(parts, &task);
+                self.ready.push_front(task.tag(), task.clone());
             }
             Taken::Withdrawn => core.withdrawn(&task),
         }
@@ -121,25 +128,38 @@ impl<E: Engine> Owner<E> {
         let Some(mut open) = first.and_then(|first| self.engine.open(&first.payload.work)) else {
             return;
         };
-        while let Ok(task) = self.queue.try_recv() {
-            self.ready.push_back(task);
-        }
-        let mut passed = Vec::new();
-        for _ in 0..LOOK_AHEAD {
-            if !self.engine.has_room(&open) {
-                break;
-            }
-            let Some(task) = self.ready.pop_front() else {
-                break;
+        self.line_up();
+        self.gather_ready(&mut open, batch, core);
+        let delay = self.engine.max_delay();
+        let patience = (!delay.is_zero()).then(|| Deadline::after(delay)).flatten();
+        let Some(patience) = patience else {
+            return;
+        };
+        // for more to come, as long as nobody waits whom that would hold up
+        while self.engine.has_room(&open) && self.ready.is_empty() && core.fate().is_none() {
+            let more = patience.left().map(|left| self.queue.recv_timeout(left));
+            let Some(Ok(task)) = more else {
+                return;
             };
-            if !task.is_ready_and(|work| self.engine.joins(&mut open, work)) {
-                passed.push(task);
-                continue;
-            }
-            self.take(task, batch, core);
+            self.ready.push(task.tag(), task.clone());
+            self.line_up();
+            self.gather_ready(&mut open, batch, core);
         }
-        for task in passed.into_iter().rev() {
-            self.ready.push_front(task);
+    }
+
+    fn gather_ready(&mut self, open: &mut E::Batch, batch: &mut AllBegun<E::Kind>, core: &Core<E>) {
+        let engine = &self.engine;
+        let look = |task: &Arc<Task<E::Kind>>| {
+            if !engine.has_room(open) {
+                return Look::Stop;
+            }
+            match task.is_ready_and(|work| engine.joins(open, work)) {
+                true => Look::Take,
+                false => Look::Leave,
+            }
+        };
+        for task in self.ready.take_where(LOOK_AHEAD, look) {
+            self.take(task, batch, core);
         }
     }
 
@@ -184,11 +204,11 @@ impl<E: Engine> Owner<E> {
     /// Ends all that is ready or blocked without running it.
     fn refuse(&mut self, fate: &Fate<ErrorOf<E>>, core: &Core<E>) -> bool {
         self.recheck();
-        let Some(task) = self.ready.pop_front() else {
+        let Some(task) = self.ready.pop() else {
             return false;
         };
         if let Some(mut payload) = task.take() {
-            self.unpack(std::mem::take(&mut payload.rest));
+            self.unpack(std::mem::take(&mut payload.rest), &task);
             if let Fate::Lost(error) = fate {
                 for output in payload.begin().into_iter().flatten() {
                     output.finish(Err(error.clone()));
@@ -207,10 +227,14 @@ impl<E: Engine> Owner<E> {
         payload: Payload<E::Kind>,
         core: &Core<E>,
     ) -> Option<Running<E::Kind>> {
+        let late = task.tag().is_late() && payload.expire();
         let outputs = payload.begin();
         // each may have been cancelled since we took it
         if outputs.iter().all(Option::is_none) {
-            core.withdrawn(task);
+            match late {
+                true => core.expired(task),
+                false => core.withdrawn(task),
+            }
             discard(payload);
             return None;
         }
@@ -218,10 +242,11 @@ impl<E: Engine> Owner<E> {
         Some(Running { payload, outputs })
     }
 
-    /// Makes the further parts of a message fragments of their own, next in line.
-    fn unpack(&mut self, parts: Vec<Payload<E::Kind>>) {
+    /// Makes the further parts of a message fragments of their own, before its producer's others.
+    fn unpack(&mut self, parts: Vec<Payload<E::Kind>>, of: &Task<E::Kind>) {
         for part in parts.into_iter().rev() {
-            self.ready.push_front(Arc::new(Task::part(part)));
+            let part = Task::part(part, of.tag().clone());
+            self.ready.push_front(of.tag(), Arc::new(part));
         }
     }
 
@@ -295,7 +320,7 @@ impl<E: Engine> Owner<E> {
             output.finish(result);
             if let Some(unblocked) = self.blocked.remove(&id) {
                 for task in unblocked.into_iter().rev() {
-                    self.ready.push_front(task);
+                    self.ready.push_front(task.tag(), task.clone());
                 }
             }
         }

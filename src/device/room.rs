@@ -2,6 +2,7 @@
 
 use crate::plan::Plan;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// How fragments of different producers run as one: see
 /// [`Builder::batching`](crate::executor::Builder::batching).
@@ -22,6 +23,9 @@ pub struct Batching {
     pub rows: usize,
     /// At most so many bytes in one value of all fragments together; 64 MiB by default.
     pub bytes: usize,
+    /// How long a batch that is not full waits for others that may come, if nothing else waits; not
+    /// at all by default. It costs every request that much where few come at once.
+    pub max_delay: Duration,
 }
 
 impl Batching {
@@ -30,6 +34,7 @@ impl Batching {
         fragments: 1,
         rows: 0,
         bytes: 0,
+        max_delay: Duration::ZERO,
     };
 
     /// What is left of it for others.
@@ -38,6 +43,7 @@ impl Batching {
             fragments: self.fragments.saturating_sub(1),
             rows: self.rows.saturating_sub(plan.outline.rows),
             bytes: self.bytes.saturating_sub(plan.outline.bytes),
+            max_delay: self.max_delay,
         }
     }
 }
@@ -48,6 +54,7 @@ impl Default for Batching {
             fragments: 64,
             rows: 1024,
             bytes: 64 << 20,
+            max_delay: Duration::ZERO,
         }
     }
 }

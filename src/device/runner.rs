@@ -19,6 +19,7 @@ use std::any::Any;
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
 
 /// The types of an executor over Candle.
 pub(crate) enum Tensors {}
@@ -391,6 +392,10 @@ impl Engine for Runner {
         let mut results = Results::<Tensors>::new();
         pool(&mut || results = self.run(work, inputs));
         results
+    }
+
+    fn max_delay(&self) -> Duration {
+        self.limits.max_delay
     }
 
     type Batch = Room;

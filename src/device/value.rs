@@ -78,6 +78,7 @@ pub(super) fn read(input: &Held<Tensors>) -> Result<Value, Error> {
         Outcome::Ready(stored) => stored.tensor().map(Value::Here),
         Outcome::Failed(error) => Err(error.clone()),
         Outcome::Cancelled => Err(Error::Cancelled),
+        Outcome::Expired => Err(Error::DeadlineExceeded),
         Outcome::Closed => Err(Error::Closed),
     });
     value.unwrap_or_else(|| Err(Tensors::abandoned()))

@@ -27,6 +27,7 @@ impl fmt::Display for Error {
             Error::Invalid(e) => write!(f, "{}({}): {}", e.op, Operands(&e.operands), e.reason),
             Error::Failed(e) => e.fmt(f),
             Error::Cancelled => f.write_str("cancelled before it began"),
+            Error::DeadlineExceeded => f.write_str("it had not begun by its deadline"),
             Error::Closed => f.write_str("the executor is closed"),
             Error::QueueFull {
                 capacity,

@@ -12,6 +12,7 @@ use crate::device::workers::Workers;
 use crate::error::{BuildError, Result};
 use crate::plan::{Passes, Planner};
 use crate::request::ExecutorHome;
+use crate::submit::Producer;
 use candle_core::{Device, DeviceLocation};
 use std::fmt;
 use std::sync::Arc;
@@ -194,11 +195,12 @@ impl Builder {
             location,
             planner: Planner::new(passes, self.plans),
         });
-        Ok(Executor(Arc::new(Inner {
+        let inner = Inner {
             home,
             device,
             meter,
-        })))
+        };
+        Ok(Executor(Arc::new(inner), Producer::new()))
     }
 }
 

@@ -5,6 +5,7 @@
 
 pub mod node_store;
 pub mod slot;
+pub mod tag;
 pub mod task;
 pub mod waiters;
 

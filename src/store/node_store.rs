@@ -5,7 +5,7 @@
 //! finds zero and says that the node is gone.
 //!
 //! Invariants: a key is a node that was submitted; its entry is replaced only if it was
-//! cancelled; at rest, when nobody names a node or waits for it, the map is empty.
+//! given up; at rest, when nobody names a node or waits for it, the map is empty.
 
 use super::slot::{Released, Slot};
 use super::task::{Payload, Task};
@@ -97,7 +97,7 @@ impl<K: Kind> NodeStore<K> {
         }
     }
 
-    /// Interest in node `id`, if it was submitted and not cancelled.
+    /// Interest in node `id`, if it was submitted and not given up.
     pub fn acquire(this: &Arc<Self>, id: NodeId) -> Option<Held<K>> {
         let slot = this
             .map

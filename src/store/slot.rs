@@ -5,6 +5,8 @@
 //! PENDING -------------------> RUNNING ---------------> READY | FAILED
 //!    |  cancel, release of the last reference
 //!    +-----------------------------------------> CANCELLED
+//!    |  its deadline has passed, and nobody else wants it
+//!    +-----------------------------------------> EXPIRED
 //!    |  the executor closes
 //!    +-----------------------------------------> CLOSED
 //! ```
@@ -16,6 +18,7 @@
 //! | 0..3 | phase | the states above |
 //! | 3 | `WAITERS` | somebody is, or was, on the list of waiters |
 //! | 4 | `ASKED` | cancelling was asked for after the work had begun |
+//! | 5 | `DUE` | it has a deadline, and only the submission that brought it has wanted it so far |
 //! | 8..36 | interest | submissions and fragments that want the result |
 //! | 36..64 | references | interest, and one for the node while a tensor names it |
 //!
@@ -36,8 +39,10 @@ const READY: u64 = 2;
 const FAILED: u64 = 3;
 const CANCELLED: u64 = 4;
 const CLOSED: u64 = 5;
+const EXPIRED: u64 = 6;
 const WAITERS: u64 = 1 << 3;
 const ASKED: u64 = 1 << 4;
+const DUE: u64 = 1 << 5;
 const INTEREST: u64 = 1 << 8;
 const REFERENCE: u64 = 1 << 36;
 const INTEREST_MASK: u64 = REFERENCE - INTEREST;
@@ -47,6 +52,10 @@ fn phase(word: u64) -> u64 {
 }
 fn ended(word: u64) -> bool {
     phase(word) >= READY
+}
+/// Whether it was given up before it began: whoever wants it has it computed anew.
+fn given_up(word: u64) -> bool {
+    matches!(phase(word), CANCELLED | EXPIRED)
 }
 fn interest(word: u64) -> u64 {
     (word & INTEREST_MASK) / INTEREST
@@ -64,6 +73,8 @@ pub enum Outcome<V, E> {
     Failed(E),
     /// It was withdrawn before it began.
     Cancelled,
+    /// Its deadline passed before it began.
+    Expired,
     /// The executor closed before it began.
     Closed,
 }
@@ -121,9 +132,13 @@ pub struct Begun<K: Kind>(Option<Arc<Slot<K>>>);
 impl<K: Kind> Slot<K> {
     /// A slot that is referred to by its node and wanted by one submission.
     pub fn new(id: NodeId, task: Arc<Task<K>>) -> Self {
+        let due = match &task.tag().deadline {
+            Some(_) => DUE,
+            None => 0,
+        };
         Self {
             id,
-            word: AtomicU64::new(PENDING + INTEREST + 2 * REFERENCE),
+            word: AtomicU64::new(PENDING + due + INTEREST + 2 * REFERENCE),
             result: UnsafeCell::new(None),
             waiters: Mutex::new(Waiters::default()),
             task,
@@ -140,14 +155,14 @@ impl<K: Kind> Slot<K> {
         &self.task
     }
 
-    /// One more submission or fragment that wants the result. `false` if it was cancelled, or
-    /// nobody refers to it any more: then it is gone for good.
+    /// One more submission or fragment that wants the result: a deadline does not hold any more.
+    /// `false` if it was given up, or nobody refers to it any more: then it is gone for good.
     pub fn share(&self) -> bool {
         // ORDERING: Relaxed; this hands nothing over. The result is read after `peek`, and the
         // caller found the slot under the map's lock.
         self.word
             .fetch_update(Relaxed, Relaxed, |w| {
-                (references(w) > 0 && phase(w) != CANCELLED).then_some(w + INTEREST + REFERENCE)
+                (references(w) > 0 && !given_up(w)).then_some((w & !DUE) + INTEREST + REFERENCE)
             })
             .is_ok()
     }
@@ -221,6 +236,20 @@ impl<K: Kind> Slot<K> {
         }
     }
 
+    /// PENDING -> EXPIRED, after its deadline. `false` if nothing was done: somebody else wants it,
+    /// or it was over before.
+    pub fn expire(&self) -> bool {
+        // ORDERING: Relaxed; no data travels with it. DUE is in the same word: `share` comes
+        // before, and it is not due any more, or after, and finds it given up.
+        let old = self.word.fetch_update(Relaxed, Relaxed, |w| {
+            (phase(w) == PENDING && w & DUE != 0).then_some(w + EXPIRED)
+        });
+        if let Ok(late) = old {
+            self.wake(late);
+        }
+        old.is_ok()
+    }
+
     /// Whether cancelling was asked for after the work had begun.
     pub fn cancel_asked(&self) -> bool {
         // ORDERING: Relaxed; a hint.
@@ -261,6 +290,7 @@ impl<K: Kind> Slot<K> {
         let word = self.word.load(Acquire);
         ended(word).then(|| match phase(word) {
             CANCELLED => f(Outcome::Cancelled),
+            EXPIRED => f(Outcome::Expired),
             CLOSED => f(Outcome::Closed),
             _ => self.result.with(|result| {
                 // SAFETY: READY or FAILED was loaded with Acquire; nobody writes any more.

@@ -2,6 +2,7 @@
 
 use super::node_store::Held;
 use super::slot::{Begun, Slot};
+use super::tag::Tag;
 use super::{Kind, NodeId};
 use crate::sync::Ordering::Relaxed;
 use crate::sync::{Arc, AtomicUsize, Mutex};
@@ -18,6 +19,7 @@ pub struct Task<K: Kind> {
     /// Bytes of host data that it was admitted with; `None` for a part of another's message,
     /// which has no place of its own in the queue.
     admitted: Option<u64>,
+    tag: Tag,
 }
 
 /// A fragment's work. It begins when every input has ended.
@@ -47,8 +49,9 @@ pub enum Taken<K: Kind> {
 
 impl<K: Kind> Task<K> {
     /// A task for `outputs` slots, without its payload yet: the slots are made first.
-    pub fn new(outputs: usize, bytes: u64) -> Self {
+    pub fn new(outputs: usize, bytes: u64, tag: Tag) -> Self {
         Self {
+            tag,
             payload: Mutex::new(None),
             wanted: AtomicUsize::new(outputs),
             admitted: Some(bytes),
@@ -56,12 +59,18 @@ impl<K: Kind> Task<K> {
     }
 
     /// A task for one part of a message that had several.
-    pub fn part(payload: Payload<K>) -> Self {
+    pub fn part(payload: Payload<K>, tag: Tag) -> Self {
         Self {
+            tag,
             wanted: AtomicUsize::new(payload.outputs.len()),
             payload: Mutex::new(Some(payload)),
             admitted: None,
         }
+    }
+
+    /// Whose it is, how urgent, and until when.
+    pub fn tag(&self) -> &Tag {
+        &self.tag
     }
 
     /// The bytes that it takes up in the queue, if it has a place there.
@@ -127,6 +136,12 @@ impl<K: Kind> Payload<K> {
         let mut inputs = self.inputs.iter();
         let input = inputs.find(|i| !i.slot().is_finished())?;
         Some(input.slot().id())
+    }
+
+    /// Gives up every output that nobody wants any more, now that it is late: whether there was one.
+    pub fn expire(&self) -> bool {
+        let expired = self.outputs.iter().map(|output| output.expire());
+        expired.fold(false, |some, one| some | one)
     }
 
     /// Begins every output that is still wanted: the right to end it, or nothing, for each.

@@ -159,10 +159,21 @@ pub use super::model::swap::Swap;
 #[derive(Debug)]
 pub struct Deadline(AtomicBool);
 
+impl Clone for Deadline {
+    fn clone(&self) -> Self {
+        // ORDERING: Relaxed; outside of the model.
+        Self(AtomicBool::new(self.0.load(Relaxed)))
+    }
+}
+
 impl Deadline {
     /// Soon.
     pub fn after(_limit: Duration) -> Option<Self> {
         Some(Self(AtomicBool::new(false)))
+    }
+    /// Whether nothing is left of it.
+    pub fn has_passed(&self) -> bool {
+        self.left().is_none()
     }
     /// What is left of it: something once, then nothing.
     pub fn left(&self) -> Option<Duration> {

@@ -208,6 +208,14 @@ impl Deadline {
     pub fn after(limit: Duration) -> Option<Self> {
         std::time::Instant::now().checked_add(limit).map(Self)
     }
+    /// This moment.
+    pub fn at(moment: std::time::Instant) -> Self {
+        Self(moment)
+    }
+    /// Whether nothing is left of it.
+    pub fn has_passed(&self) -> bool {
+        std::time::Instant::now() >= self.0
+    }
     /// What is left of it.
     pub fn left(&self) -> Option<Duration> {
         let left = self.0.saturating_duration_since(std::time::Instant::now());

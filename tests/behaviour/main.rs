@@ -14,4 +14,5 @@ mod once;
 mod params;
 mod refusals;
 mod stress;
+mod turns;
 mod withdrawal;

@@ -109,3 +109,20 @@ pub fn gather_vs_abort() {
     closer.expect("a thread").join().unwrap();
     end(&ex, &batches, &[1, 2]);
 }
+
+/// A batch waits for others: who comes joins it or not, and nobody waits for ever.
+pub fn delayed_vs_send() {
+    let engine = ToyEngine::patient();
+    let batches = engine.batches();
+    let ex = start(4, engine);
+    let e = ex.clone();
+    let other = thread::spawn("t".into(), move || {
+        let t = submit(&e, 2, TOGETHER, &[], false).unwrap();
+        assert_eq!(wait_async(&t), Outcome::Ready(2));
+    });
+    let s = submit(&ex, 1, TOGETHER, &[], false).unwrap();
+    assert_eq!(wait_async(&s), Outcome::Ready(2));
+    drop(s);
+    other.expect("a thread").join().unwrap();
+    end(&ex, &batches, &[1, 2]);
+}

@@ -6,6 +6,7 @@ use candlewick::actor::admission::Refused;
 use candlewick::actor::park::block_on;
 use candlewick::actor::submission::Submission;
 use candlewick::store::slot::{Cancel, Outcome};
+use candlewick::store::tag::Tag;
 use candlewick::store::task::Payload;
 use candlewick::sync::thread;
 use smallvec::SmallVec;
@@ -168,7 +169,7 @@ pub fn same_node() {
 pub fn dependency_order() {
     let ex = start(2, ToyEngine::gpu());
     let permit = ex.try_admit(0).expect("room");
-    let claimed = ex.claim(permit, &[1]);
+    let claimed = ex.claim(permit, &[1], Tag::default());
     let outputs = claimed.slots().iter().cloned().collect();
     let first = Submission::new(ex.clone(), outputs);
     let e = ex.clone();
@@ -200,7 +201,7 @@ pub fn dependency_order() {
 pub fn dropped_claim() {
     let ex = start(2, ToyEngine::gpu());
     let permit = ex.try_admit(0).expect("room");
-    let claimed = ex.claim(permit, &[1]);
+    let claimed = ex.claim(permit, &[1], Tag::default());
     let outputs = claimed.slots().iter().cloned().collect();
     let first = Submission::new(ex.clone(), outputs);
     let second = submit(&ex, 2, 10, &[1], false).unwrap();
@@ -366,7 +367,7 @@ pub fn two_withdraw() {
     let runs = engine.runs();
     let ex = start(2, engine);
     let permit = ex.try_admit(0).expect("room");
-    let claimed = ex.claim(permit, &[1]);
+    let claimed = ex.claim(permit, &[1], Tag::default());
     let outputs = claimed.slots().iter().cloned().collect();
     let first = Submission::new(ex.clone(), outputs);
     let second = submit(&ex, 1, 2, &[], false).unwrap(); // finds the claim
@@ -413,7 +414,7 @@ pub fn parts_apart() {
     let (q, s, r) = (1, 2, 3);
     let ex = start(2, ToyEngine::gpu());
     let permit = ex.try_admit(0).expect("room");
-    let claimed = ex.claim(permit, &[q, r]);
+    let claimed = ex.claim(permit, &[q, r], Tag::default());
     let mine = Submission::new(ex.clone(), claimed.slots().iter().cloned().collect());
     let e = ex.clone();
     let t = spawn(move || {

@@ -3,6 +3,7 @@
 use crate::runner::saw;
 use crate::toy::*;
 use candlewick::store::slot::Outcome;
+use candlewick::store::tag::Tag;
 use candlewick::sync::thread;
 
 fn spawn<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> thread::JoinHandle<T> {
@@ -59,7 +60,7 @@ pub fn two_lenders() {
 pub fn deferred_vs_waiter() {
     let ex = start(2, ToyEngine::cpu());
     let permit = ex.try_admit(0).expect("room");
-    let claimed = ex.claim(permit, &[1]);
+    let claimed = ex.claim(permit, &[1], Tag::default());
     let outputs = claimed.slots().iter().cloned().collect();
     let mine = candlewick::actor::submission::Submission::new(ex.clone(), outputs);
     let e = ex.clone();
@@ -91,7 +92,7 @@ pub fn deferred_vs_waiter() {
 pub fn deferred_vs_dependent() {
     let ex = start(2, ToyEngine::cpu());
     let permit = ex.try_admit(0).expect("room");
-    let claimed = ex.claim(permit, &[1]);
+    let claimed = ex.claim(permit, &[1], Tag::default());
     let outputs = claimed.slots().iter().cloned().collect();
     let mine = candlewick::actor::submission::Submission::new(ex.clone(), outputs);
     let e = ex.clone();

@@ -5,6 +5,7 @@ use crate::toy::{Alive, Toy, Work, peek};
 use candlewick::origin::Origin;
 use candlewick::store::node_store::{Claim, NodeStore};
 use candlewick::store::slot::{Cancel, Outcome, Slot};
+use candlewick::store::tag::Tag;
 use candlewick::store::task::{Payload, Taken, Task};
 use candlewick::sync::{Arc, Mutex, thread};
 use std::sync::atomic::{AtomicUsize as StdAtomic, Ordering::SeqCst};
@@ -20,7 +21,7 @@ fn store() -> Store {
 }
 
 fn task() -> Arc<Task<Toy>> {
-    Arc::new(Task::new(1, 0))
+    Arc::new(Task::new(1, 0, Tag::default()))
 }
 
 /// Two threads submit the same node: one computes it, both see the result.

@@ -33,9 +33,9 @@ faults! {
     "store/slot.rs": "PENDING if interest(w) == 0 => w | CANCELLED," => "PENDING | RUNNING if interest(w) == 0 => (w & !PHASE) | CANCELLED,", cancel_vs_run, "FAILED";
     "store/slot.rs": "PENDING if interest(w) == 0 => w | CANCELLED," => "PENDING => w | CANCELLED,", cancel_vs_share, "although somebody shares it";
     "store/slot.rs": "            PENDING if interest(old) == 1 => {\n                self.wake(old);" => "            PENDING if interest(old) == 1 => {", cancel_vs_run, STUCK;
-    "store/slot.rs": "(references(w) > 0 && phase(w) != CANCELLED).then_some" => "(phase(w) != CANCELLED).then_some", withdraw_vs_begin, "came back";
-    "store/slot.rs": "(references(w) > 0 && phase(w) != CANCELLED).then_some" => "(references(w) > 0).then_some", cancel_vs_share, "they disagree";
-    "store/slot.rs": "(references(w) > 0 && phase(w) != CANCELLED).then_some" => "(references(w) > 0 && phase(w) == PENDING).then_some", cut_vs_forget, "neither an origin nor a slot";
+    "store/slot.rs": "(references(w) > 0 && !given_up(w)).then_some" => "(!given_up(w)).then_some", withdraw_vs_begin, "came back";
+    "store/slot.rs": "(references(w) > 0 && !given_up(w)).then_some" => "(references(w) > 0).then_some", cancel_vs_share, "they disagree";
+    "store/slot.rs": "(references(w) > 0 && !given_up(w)).then_some" => "(references(w) > 0 && phase(w) == PENDING).then_some", cut_vs_forget, "neither an origin nor a slot";
     "store/slot.rs": "Some(if references(w) == 0 && phase(w) == PENDING {" => "Some(if references(w) == 0 && phase(w) == CLOSED {", withdraw_vs_begin, "withdrawn, and run all the same";
     "store/slot.rs": "        if let Ok(old) = old {\n            self.wake(old);\n        }" => "        let _ = old;", close_vs_await, STUCK;
     "store/slot.rs": "            Self::publish(&slot, Err(K::abandoned()));" => "            drop(slot);", abandoned, STUCK;
@@ -108,10 +108,19 @@ faults! {
     "actor/core.rs": "        self.done.set();" => "", submit_await_close, STUCK;
     "actor/event.rs": "        woken.wake();" => "        drop(woken);", submit_await_close, STUCK;
     // batches
-    "actor/owner.rs": "            self.ready.push_front(task);\n        }\n    }\n\n    /// Runs fragments as one." => "            drop(task);\n        }\n    }\n\n    /// Runs fragments as one.", dependent_stays_behind, STUCK;
+    "actor/line.rs": "Look::Leave => *place += 1," => "Look::Leave => drop(queue.remove(*place)),", dependent_stays_behind, STUCK;
+    "actor/owner.rs": "                    self.ready.push_front(task.tag(), task.clone());\n                }\n            }" => "                    drop(task);\n                }\n            }", parts_apart, STUCK;
     "actor/owner.rs": "                    self.run(SmallVec::from_iter([culprit]), core);" => "                    drop(culprit);", spoiler_runs_apart, "left == right";
     "actor/owner.rs": "                _ => break," => "                _ => return,", wrecked_batch, "left == right";
     "actor/owner.rs": "            drop(<E::Kind as Kind>::panicked(panic)); // with care: it is foreign" => "            std::panic::resume_unwind(panic);", wrecked_batch, "left == right";
+    // turns and deadlines
+    "store/slot.rs": "(w & !DUE) + INTEREST + REFERENCE" => "w + INTEREST + REFERENCE", expire_vs_share, "they disagree";
+    "store/slot.rs": "        if let Ok(late) = old {\n            self.wake(late);\n        }" => "", expire_vs_await, STUCK;
+    "store/slot.rs": "(phase(w) == PENDING && w & DUE != 0).then_some" => "(w & DUE != 0).then_some", expire_vs_cancel, "FAILED";
+    "store/slot.rs": "matches!(phase(word), CANCELLED | EXPIRED)" => "matches!(phase(word), CANCELLED)", late_vs_submit, "FAILED";
+    "actor/owner.rs": "                true => core.expired(task)," => "                true => {}", late_vs_submit, STUCK;
+    "actor/owner.rs": "        self.line_up(); // whoever came" => "        // whoever came", flood_vs_single, "overtaken";
+    "actor/line.rs": "            false => self.turns.push_back(at),\n        }\n        item" => "            false => self.turns.push_front(at),\n        }\n        item", flood_vs_single, "overtaken";
     // protocols again, one line each
     "store/slot.rs": "        if let Some(key) = key.take() {\n            self.deregister(key);\n        }\n        Poll::Ready(())" => "        Poll::Ready(())", poll_vs_publish, "a waker was left behind";
     "store/waiters.rs": "        if self.taken {\n            return None;" => "        if false {\n            return None;", drop_while_publishing, "index out of bounds";
@@ -135,7 +144,7 @@ faults! {
     "actor/core.rs": "drop(self.store.close_home());" => "", release_vs_close, "was left on its way home";
     "actor/core.rs": "std::mem::forget(permit); // it travels with the message" => "", submit_await_close, STUCK;
     "actor/core.rs": "self.core.give_back(self.weight);" => "", unused_permit_vs_close, STUCK;
-    "actor/owner.rs": "            core.withdrawn(task);\n            discard(payload);" => "            discard(payload);", withdraw_submitted, STUCK;
+    "actor/owner.rs": "                false => core.withdrawn(task)," => "                false => {}", withdraw_submitted, STUCK;
     "actor/owner.rs": "Taken::Withdrawn => core.withdrawn(&task)," => "Taken::Withdrawn => {}", withdraw_submitted, STUCK;
     "actor/owner.rs": "        core.withdrawn(&task);\n        true" => "        true", submit_vs_abort, STUCK;
     "actor/event.rs": "        if state.happened {" => "        if false {", submit_await_close, STUCK;

@@ -1,11 +1,11 @@
-//! The bounded channel, as far as the core uses it: `try_send` and `try_recv`.
+//! The bounded channel, as far as the core uses it: `try_send`, `try_recv` and `recv_timeout`.
 
 use super::super::{Arc, AtomicUsize, Mutex, Ordering};
 use super::{stale, weak};
 use std::collections::VecDeque;
 use std::sync::Mutex as Hidden;
 
-pub use crossbeam_channel::{TryRecvError, TrySendError};
+pub use crossbeam_channel::{RecvTimeoutError, TryRecvError, TrySendError};
 
 #[cfg(candlewick_shuttle)]
 use super::super::AtomicUsize as Plain;
@@ -151,6 +151,14 @@ impl<T> Sender<T> {
 }
 
 impl<T> Receiver<T> {
+    /// Receives, if there is a message: time is up at once, as it may be.
+    pub fn recv_timeout(&self, _limit: std::time::Duration) -> Result<T, RecvTimeoutError> {
+        self.try_recv().map_err(|error| match error {
+            TryRecvError::Empty => RecvTimeoutError::Timeout,
+            TryRecvError::Disconnected => RecvTimeoutError::Disconnected,
+        })
+    }
+
     /// Receives, if there is a message.
     pub fn try_recv(&self) -> Result<T, TryRecvError> {
         if self.0.glance().empty {

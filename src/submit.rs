@@ -1,0 +1,168 @@
+//! How work is submitted: for whom, how urgent, and until when.
+
+use crate::error::{Error, Result};
+use crate::store::tag::{Priority, Tag};
+use crate::sync::Deadline;
+use std::cell::Cell;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+/// How a graph is submitted: see [`Executor::submit_with`](crate::Executor::submit_with).
+///
+/// ```
+/// use candlewick::{Device, Error, Executor, LazyTensor, Priority, Session, Submit};
+/// use std::time::{Duration, Instant};
+/// let executor = Executor::new(&Device::Cpu)?;
+/// let x = LazyTensor::new(&[1f32, 2.0], &Device::Cpu)?;
+///
+/// let client = Session::new(); // one for each client, whichever threads work for it
+/// let soon = Submit::within(Duration::from_secs(30)).priority(Priority::Interactive);
+/// let handle = executor.submit_with(&x.exp()?, soon.session(&client))?;
+/// assert_eq!(handle.wait()?.dims(), [2]);
+///
+/// let late = Submit::deadline(Instant::now());
+/// let error = executor.submit_with(&x.sqr()?, late).unwrap_err();
+/// assert!(matches!(error, Error::DeadlineExceeded));
+/// # Ok::<_, candlewick::Error>(())
+/// ```
+#[derive(Clone, Debug, Default)]
+#[must_use = "it submits nothing by itself"]
+pub struct Submit {
+    deadline: Option<Instant>,
+    priority: Priority,
+    session: Option<Session>,
+}
+
+impl Submit {
+    /// As [`Executor::submit`](crate::Executor::submit) does it: no deadline, normal priority, in
+    /// the turn of the executor's clone and the thread.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Work that has not begun by this moment is not done: its handles get
+    /// [`Error::DeadlineExceeded`]. This is found when its turn comes, not at the moment itself.
+    ///
+    /// It is the deadline of the work as long as nobody else asks for the result: another
+    /// submission of the same tensor, or a graph that uses it, lifts it.
+    pub fn deadline(moment: Instant) -> Self {
+        Self {
+            deadline: Some(moment),
+            ..Self::default()
+        }
+    }
+
+    /// A deadline so long from now. One that is further than the clock reaches is none.
+    pub fn within(time: Duration) -> Self {
+        Self {
+            deadline: Instant::now().checked_add(time),
+            ..Self::default()
+        }
+    }
+
+    /// Before what is less urgent, after what is more.
+    pub fn priority(self, priority: Priority) -> Self {
+        Self { priority, ..self }
+    }
+
+    /// In the turn of a session.
+    pub fn session(self, session: &Session) -> Self {
+        Self {
+            session: Some(session.clone()),
+            ..self
+        }
+    }
+
+    /// The deadline, if it has not passed.
+    pub(crate) fn checked_deadline(&self) -> Result<Option<Deadline>> {
+        let deadline = self.deadline.map(Deadline::at);
+        match deadline {
+            Some(deadline) if deadline.has_passed() => Err(Error::DeadlineExceeded),
+            deadline => Ok(deadline),
+        }
+    }
+
+    pub(crate) fn tag(&self, producer: &Producer) -> Tag {
+        Tag {
+            producer: match &self.session {
+                Some(session) => session.0,
+                None => producer.on_this_thread(),
+            },
+            priority: self.priority,
+            deadline: self.deadline.map(Deadline::at),
+        }
+    }
+}
+
+/// One who takes turns with others: a client, a user, a job.
+///
+/// Producers of one executor take turns, so that one who submits ten thousand graphs holds up
+/// another's single one by no more than what is running and one batch more. Without a session, a
+/// producer is a clone of the executor on one thread. With one it is whatever is submitted with it or
+/// its clones, from any thread or task and to any executor.
+///
+/// ```
+/// use candlewick::{Session, Submit};
+/// let client = Session::new();
+/// let how = Submit::new().session(&client);
+/// # drop(how);
+/// ```
+#[derive(Clone, Debug)]
+pub struct Session(u64);
+
+impl Session {
+    /// A new one.
+    pub fn new() -> Self {
+        Self(next() << 32)
+    }
+}
+
+impl Default for Session {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// A clone of an executor: who submits, if nothing else is said. A clone of it is somebody else.
+#[derive(Debug)]
+pub(crate) struct Producer(u64);
+
+impl Producer {
+    pub(crate) fn new() -> Self {
+        Self(next() << 32)
+    }
+
+    /// Threads that share one clone take turns all the same.
+    fn on_this_thread(&self) -> u64 {
+        thread_local! {
+            static NUMBER: Cell<u32> = const { Cell::new(0) };
+        }
+        static THREADS: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.with(|number| {
+            if number.get() == 0 {
+                // ORDERING: Relaxed; a count. After 2^32 threads two share their turns.
+                number.set(
+                    THREADS
+                        .fetch_add(1, Ordering::Relaxed)
+                        .wrapping_add(1)
+                        .max(1),
+                );
+            }
+            number.get()
+        });
+        self.0 | u64::from(number)
+    }
+}
+
+impl Clone for Producer {
+    fn clone(&self) -> Self {
+        Self::new()
+    }
+}
+
+/// Numbers for clones and sessions. After 2^32 of them two share their turns.
+fn next() -> u64 {
+    static NEXT: AtomicU32 = AtomicU32::new(1);
+    // ORDERING: Relaxed; a count.
+    u64::from(NEXT.fetch_add(1, Ordering::Relaxed))
+}
