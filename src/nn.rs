@@ -43,6 +43,7 @@ mod func;
 mod linear;
 mod lora;
 mod norm;
+mod quantized;
 mod rotary;
 mod var_builder;
 
@@ -59,6 +60,7 @@ pub use self::{
     linear::{Linear, linear, linear_b, linear_no_bias},
     lora::{LoraLinear, lora_linear},
     norm::{LayerNorm, LayerNormConfig, RmsNorm, layer_norm, layer_norm_no_bias, rms_norm},
+    quantized::QLinear,
     rotary::RotaryEmbedding,
     var_builder::VarBuilder,
 };

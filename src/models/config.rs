@@ -10,6 +10,13 @@ use std::str::FromStr;
 /// comes near it.
 const MOST: u64 = 1 << 28;
 
+const SIZE: &str = "a whole number from 1 to 268435456";
+const NUMBER: &str = "a number that is not negative";
+
+fn id(value: &Value) -> Option<u32> {
+    u32::try_from(value.as_u64()?).ok()
+}
+
 /// The fields of a JSON object.
 #[derive(Debug)]
 pub(super) struct Fields {
@@ -24,6 +31,11 @@ impl Fields {
 
     pub(super) fn read(file: &Path) -> Result<Self> {
         Self::of(&text(file)?, Some(file))
+    }
+
+    /// Fields that come from elsewhere.
+    pub(super) fn from_map(map: Map<String, Value>) -> Self {
+        Self { file: None, map }
     }
 
     fn of(text: &str, file: Option<&Path>) -> Result<Self> {
@@ -70,25 +82,52 @@ impl Fields {
 
     /// A positive whole number.
     pub(super) fn size(&self, field: &'static str) -> Result<usize> {
-        let must = format!("a whole number from 1 to {MOST}");
-        let size = self.get(field, &must, |value| {
+        let size = self.size_if_given(field)?;
+        size.ok_or_else(|| self.refuse(field, SIZE))
+    }
+
+    /// A positive whole number, if there is one.
+    pub(super) fn size_if_given(&self, field: &'static str) -> Result<Option<usize>> {
+        self.get(field, SIZE, |value| {
             let size = value.as_u64().filter(|n| (1..=MOST).contains(n))?;
             usize::try_from(size).ok()
-        })?;
-        size.ok_or_else(|| self.refuse(field, must))
+        })
     }
 
     /// A number that is not negative.
     pub(super) fn number(&self, field: &'static str) -> Result<f64> {
-        let must = "a number that is not negative";
-        let number = self.get(field, must, |value| value.as_f64().filter(|n| *n >= 0.0))?;
-        number.ok_or_else(|| self.refuse(field, must))
+        let number = self.number_if_given(field)?;
+        number.ok_or_else(|| self.refuse(field, NUMBER))
+    }
+
+    /// A number that is not negative, if there is one.
+    pub(super) fn number_if_given(&self, field: &'static str) -> Result<Option<f64>> {
+        self.get(field, NUMBER, |value| value.as_f64().filter(|n| *n >= 0.0))
     }
 
     /// A token's id.
     pub(super) fn id(&self, field: &'static str) -> Result<Option<u32>> {
-        let id = |value: &Value| u32::try_from(value.as_u64()?).ok();
         self.get(field, "a token's id", id)
+    }
+
+    /// One id or several.
+    pub(super) fn ids(&self, field: &'static str) -> Result<Vec<u32>> {
+        let ids = |value: &Value| match value {
+            Value::Array(list) => list.iter().map(id).collect(),
+            one => Some(vec![id(one)?]),
+        };
+        Ok(self
+            .get(field, "a token's id, or several", ids)?
+            .unwrap_or_default())
+    }
+
+    /// The fields of a field.
+    pub(super) fn object(&self, field: &'static str) -> Result<Option<Self>> {
+        let map = self.get(field, "an object of fields", |value| {
+            value.as_object().cloned()
+        })?;
+        let file = || self.file.clone();
+        Ok(map.map(|map| Self { file: file(), map }))
     }
 
     pub(super) fn flag(&self, field: &'static str) -> Result<Option<bool>> {

@@ -1,3 +1,4 @@
 //! Whole models against candle-transformers.
 
 mod bert;
+mod llama;
