@@ -6,17 +6,22 @@
 //! Every producer has one request in flight (a closed loop). The contenders take turns, three
 //! rounds each; the median round is reported. `p99` is of single requests: where a contender lets
 //! the thread that holds the device go on for its whole time slice (a mutex), the cost of the
-//! others' waiting shows only in the slowest requests.
+//! others' waiting shows only in the slowest requests. `actor_batched` is what one would write by hand
+//! for throughput: an actor that joins what is queued, as many as its name says.
+
+#[path = "common/actor.rs"]
+mod actor;
+#[path = "common/closed_loop.rs"]
+mod closed_loop;
 
 use candlewick::{D, Device, Executor, LazyTensor, Tensor};
-use hdrhistogram::Histogram;
+use closed_loop::{Contender, Options};
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
 
 const SIDE: usize = 512;
 const HIDDEN: usize = 2048;
-const PRODUCERS: [usize; 6] = [1, 2, 4, 8, 16, 64];
-const ROUNDS: usize = 3;
 
 /// A network, eager and lazy: the same operations in the same order.
 struct Network {
@@ -40,7 +45,7 @@ impl Network {
     /// `rms_norm(gelu(x @ a) @ b)`, softmax.
     fn mlp() -> candle_core::Result<Self> {
         let random = |shape: (usize, usize)| Tensor::randn(0f32, 0.05, shape, &Device::Cpu);
-        let inputs = (0..16)
+        let inputs = (0..64)
             .map(|_| random((1, SIDE)))
             .collect::<Result<_, _>>()?;
         let scale = Tensor::ones(SIDE, candlewick::DType::F32, &Device::Cpu)?;
@@ -49,6 +54,15 @@ impl Network {
             inputs,
             vec![random((SIDE, HIDDEN))?, random((HIDDEN, SIDE))?, scale],
         ))
+    }
+
+    /// A product with one large matrix, and no more.
+    fn gemv() -> candle_core::Result<Self> {
+        let random = |shape: (usize, usize)| Tensor::randn(0f32, 0.02, shape, &Device::Cpu);
+        let inputs = (0..64)
+            .map(|_| random((1, 4096)))
+            .collect::<Result<_, _>>()?;
+        Ok(Self::new("gemv", inputs, vec![random((4096, 4096))?]))
     }
 
     /// The network of `examples/digits`, on its images.
@@ -88,6 +102,9 @@ impl Network {
 
     fn eager(&self, x: &Tensor) -> candle_core::Result<Tensor> {
         let w = &self.weights;
+        if self.name == "gemv" {
+            return x.matmul(&w[0]);
+        }
         if self.name == "mlp" {
             let x = x.matmul(&w[0])?.gelu()?.matmul(&w[1])?;
             return candle_nn::ops::softmax_last_dim(&candle_nn::ops::rms_norm(&x, &w[2], 1e-5)?);
@@ -98,6 +115,9 @@ impl Network {
 
     fn lazy(&self, x: &Tensor) -> candlewick::Result<LazyTensor> {
         let (w, x) = (&self.lazy, LazyTensor::from(x));
+        if self.name == "gemv" {
+            return x.matmul(&w[0]);
+        }
         if self.name == "mlp" {
             let x = x.matmul(&w[0])?.gelu()?.matmul(&w[1])?;
             return x.rms_norm(&w[2], 1e-5)?.softmax_last_dim();
@@ -109,17 +129,12 @@ impl Network {
     }
 }
 
-/// A way to share the device. `call` is one request, from start to answer.
-struct Contender {
-    name: &'static str,
-    call: Arc<dyn Fn(&Tensor) -> Tensor + Send + Sync>,
-}
+/// A way to share the device: one request, from start to answer.
+type Call = Arc<dyn Fn(&Tensor) -> Tensor + Send + Sync>;
 
-fn contenders(network: &Arc<Network>) -> Vec<Contender> {
-    let mut list: Vec<Contender> = Vec::new();
-    let mut add = |name, call: Arc<dyn Fn(&Tensor) -> Tensor + Send + Sync>| {
-        list.push(Contender { name, call });
-    };
+fn ways(network: &Arc<Network>) -> Vec<(&'static str, Call)> {
+    let mut list: Vec<(&'static str, Call)> = Vec::new();
+    let mut add = |name, call: Call| list.push((name, call));
     let n = network.clone();
     add("eager_threads", Arc::new(move |x| n.eager(x).unwrap()));
     let (n, lock) = (network.clone(), Mutex::new(()));
@@ -144,7 +159,19 @@ fn contenders(network: &Arc<Network>) -> Vec<Contender> {
             runtime.block_on(task).unwrap()
         }),
     );
-    add("actor_oneshot", actor(network));
+    let n = network.clone();
+    let one = actor::batched(1, move |xs: &[Tensor]| vec![n.eager(&xs[0]).unwrap()]);
+    add("actor_oneshot", Arc::new(move |x| one(x.clone())));
+    for (name, most) in [("actor_batched8", 8), ("actor_batched64", 64)] {
+        let n = network.clone();
+        let together = move |xs: &[Tensor]| {
+            let all = n.eager(&Tensor::cat(xs, 0).unwrap()).unwrap();
+            let row = |i| all.narrow(0, i, 1).unwrap();
+            (0..xs.len()).map(row).collect()
+        };
+        let ask = actor::batched(most, together);
+        add(name, Arc::new(move |x| ask(x.clone())));
+    }
     let (n, executor) = (network.clone(), Executor::new(&Device::Cpu).unwrap());
     add(
         "candlewick",
@@ -159,154 +186,83 @@ fn contenders(network: &Arc<Network>) -> Vec<Contender> {
     list
 }
 
-/// What one would write by hand: a thread, a bounded channel, a oneshot for each answer.
-fn actor(network: &Arc<Network>) -> Arc<dyn Fn(&Tensor) -> Tensor + Send + Sync> {
-    type Message = (Tensor, tokio::sync::oneshot::Sender<Tensor>);
-    let (sender, receiver) = crossbeam_channel::bounded::<Message>(1024);
-    let network = network.clone();
-    std::thread::spawn(move || {
-        for (x, answer) in receiver {
-            let _ = answer.send(network.eager(&x).unwrap());
-        }
-    });
-    Arc::new(move |x| {
-        let (answer, answered) = tokio::sync::oneshot::channel();
-        sender.send((x.clone(), answer)).unwrap();
-        answered.blocking_recv().unwrap()
-    })
-}
-
-struct Round {
-    per_second: f64,
-    p50: u64,
-    p99: u64,
-}
-
-/// All producers, for `time`; latencies in nanoseconds.
-fn round(contender: &Contender, network: &Network, producers: usize, time: Duration) -> Round {
-    let start = Instant::now();
-    let histograms: Vec<Histogram<u64>> = std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..producers)
-            .map(|i| {
-                scope.spawn(move || {
-                    let x = &network.inputs[i % network.inputs.len()];
-                    let mut histogram = Histogram::new(3).unwrap();
-                    while start.elapsed() < time {
-                        let begin = Instant::now();
-                        std::hint::black_box((contender.call)(x));
-                        histogram.record(begin.elapsed().as_nanos() as u64).unwrap();
-                    }
-                    histogram
-                })
-            })
-            .collect();
-        threads.into_iter().map(|t| t.join().unwrap()).collect()
-    });
-    let elapsed = start.elapsed().as_secs_f64();
-    let mut all: Histogram<u64> = Histogram::new(3).unwrap();
-    histograms.iter().for_each(|h| all.add(h).unwrap());
-    Round {
-        per_second: all.len() as f64 / elapsed,
-        p50: all.value_at_quantile(0.5),
-        p99: all.value_at_quantile(0.99),
-    }
-}
-
-struct Options {
-    json: bool,
-    seconds: f64,
-    workload: Option<String>,
-    producers: Option<usize>,
-}
-
-fn options() -> Options {
-    let mut options = Options {
-        json: false,
-        seconds: 0.6,
-        workload: None,
-        producers: None,
-    };
-    let mut args = std::env::args().skip(1);
-    while let Some(arg) = args.next() {
-        let mut value = || args.next().unwrap_or_else(|| panic!("{arg} needs a value"));
-        match arg.as_str() {
-            "--json" => options.json = true,
-            "--seconds" => options.seconds = value().parse().expect("seconds"),
-            "--workload" => options.workload = Some(value()),
-            "--producers" => options.producers = Some(value().parse().expect("a number")),
-            "--bench" => {} // cargo's own
-            other => panic!("unknown option {other}"),
-        }
-    }
-    options
-}
-
 fn main() {
-    if std::env::var_os("RAYON_NUM_THREADS").is_none() {
-        // SAFETY: no other thread has been started yet.
-        unsafe { std::env::set_var("RAYON_NUM_THREADS", "2") };
-    }
-    let options = options();
+    let options = Options::read(0.6);
     let networks = [
         Network::digits().expect("the data of the example"),
         Network::mlp().expect("a network"),
+        Network::gemv().expect("a network"),
     ];
     for network in networks.map(Arc::new) {
-        if options.workload.as_ref().is_some_and(|w| w != network.name) {
+        if !options.wants(network.name) {
             continue;
         }
-        let contenders = contenders(&network);
-        check(&network, &contenders);
-        for producers in PRODUCERS
-            .into_iter()
-            .filter(|p| options.producers.is_none_or(|o| o == *p))
-        {
-            let mut rounds: Vec<Vec<Round>> = contenders.iter().map(|_| Vec::new()).collect();
-            for _ in 0..ROUNDS {
-                for (contender, rounds) in contenders.iter().zip(&mut rounds) {
-                    let time = Duration::from_secs_f64(options.seconds);
-                    rounds.push(round(contender, &network, producers, time));
-                }
-            }
-            for (contender, mut rounds) in contenders.iter().zip(rounds) {
-                rounds.sort_by(|a, b| a.per_second.total_cmp(&b.per_second));
-                report(
-                    &options,
-                    network.name,
-                    contender.name,
-                    producers,
-                    &rounds[ROUNDS / 2],
-                );
-            }
+        let ways = ways(&network);
+        check(&network, &ways);
+        let contenders = ways.into_iter().map(|(name, call)| {
+            let network = network.clone();
+            Contender::new(name, move |producer, _| {
+                let x = &network.inputs[producer % network.inputs.len()];
+                std::hint::black_box(call(x));
+            })
+        });
+        let contenders: Vec<Contender> = contenders.collect();
+        for producers in options.producers(&[1, 2, 4, 8, 16, 64, 256]) {
+            closed_loop::run(&options, network.name, &contenders, producers);
         }
     }
+    if options.wants("flood") {
+        flood(&options);
+    }
+}
+
+/// One producer has ten thousand requests queued all the time; another asks for one at a time, of
+/// another kind, so that none of the others' batches takes it along.
+fn flood(options: &Options) {
+    let mlp = Arc::new(Network::mlp().expect("a network"));
+    let digits = Arc::new(Network::digits().expect("the data of the example"));
+    let builder = Executor::builder(&Device::Cpu).queue_capacity(16_384);
+    let executor = builder.build().unwrap();
+    let stop = Arc::new(AtomicBool::new(false));
+    let (e, s) = (executor.clone(), stop.clone());
+    let flooding = std::thread::spawn(move || {
+        let mut queued = VecDeque::new();
+        while !s.load(Ordering::Relaxed) {
+            while queued.len() < 10_000 {
+                let x = &mlp.inputs[queued.len() % mlp.inputs.len()];
+                queued.push_back(e.submit(&mlp.lazy(x).unwrap()).unwrap());
+            }
+            queued.pop_front().map(|handle| handle.wait().unwrap());
+        }
+    });
+    while executor.stats().queued < 9000 {
+        std::thread::yield_now();
+    }
+    let before = executor.stats();
+    let begin = std::time::Instant::now();
+    let e = executor.clone();
+    let single = Contender::new("candlewick", move |producer, _| {
+        let x = &digits.inputs[producer % digits.inputs.len()];
+        let y = e.submit(&digits.lazy(x).unwrap()).unwrap();
+        std::hint::black_box(y.wait().unwrap());
+    });
+    closed_loop::run(options, "flood", &[single], 1);
+    let batches = executor.stats().batches - before.batches;
+    let each = begin.elapsed().as_secs_f64() * 1e6 / batches as f64;
+    println!("# flood: a batch of the others' takes {each:.0} µs on average");
+    stop.store(true, Ordering::Relaxed);
+    flooding.join().unwrap();
 }
 
 /// All contenders give the same answer, but for rounding.
-fn check(network: &Network, contenders: &[Contender]) {
+fn check(network: &Network, ways: &[(&'static str, Call)]) {
     let numbers = |t: &Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap();
     let x = &network.inputs[0];
     let expected = numbers(&network.eager(x).unwrap());
-    for contender in contenders {
-        for (got, expected) in numbers(&(contender.call)(x)).iter().zip(&expected) {
+    for (name, call) in ways {
+        for (got, expected) in numbers(&call(x)).iter().zip(&expected) {
             let close = (got - expected).abs() <= 1e-5 * expected.abs().max(1.0);
-            assert!(close, "{}: {got} is not {expected}", contender.name);
+            assert!(close, "{name}: {got} is not {expected}");
         }
-    }
-}
-
-fn report(options: &Options, workload: &str, contender: &str, producers: usize, round: &Round) {
-    let (p50, p99) = (round.p50 as f64 / 1e3, round.p99 as f64 / 1e3);
-    if options.json {
-        let line = serde_json::json!({
-            "workload": workload, "contender": contender, "producers": producers,
-            "per_second": round.per_second.round(), "p50_us": p50, "p99_us": p99,
-        });
-        println!("{line}");
-    } else {
-        println!(
-            "{workload:7} {producers:>3} {contender:15} {:>9.0}/s  p50 {p50:>9.1} µs  p99 {p99:>10.1} µs",
-            round.per_second
-        );
     }
 }

@@ -13,6 +13,7 @@ pub mod scenarios {
     //! One file for each part of the core.
     pub mod admission;
     pub mod batch;
+    pub mod crew;
     pub mod executor;
     pub mod lending;
     pub mod slot;
@@ -129,6 +130,9 @@ scenarios! {
     batch::dependent_stays_behind, Some(1), false, ["together"];
     batch::gather_vs_abort, Some(1), false, ["ran", "closed", "together"];
     batch::delayed_vs_send, Some(1), false, ["together", "apart"];
+    crew::share_twice, Some(2), false, ["one did all", "shared"];
+    crew::two_callers, Some(1), false, ["one did all"];
+    crew::shared_work_panics, Some(1), false, ["one did all"];
     turns::expire_vs_share, None, false, ["shared", "too late"];
     turns::expire_vs_await, None, false, [];
     turns::expire_vs_cancel, None, false, ["cancelled", "too late"];

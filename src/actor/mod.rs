@@ -6,6 +6,7 @@
 pub mod admission;
 pub mod claim;
 pub mod core;
+pub mod crew;
 pub mod engine;
 pub mod event;
 pub mod line;

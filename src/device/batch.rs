@@ -9,8 +9,8 @@ use super::value::{Stored, Value};
 use super::{EngineStep, Part};
 use crate::actor::engine::{Member as Fragment, Results};
 use crate::error::Cause;
-use crate::graph::Dims;
 use crate::graph::fragment::ValueId;
+use crate::graph::{Dims, Op};
 use crate::plan::batch::{Kind, Rows, Together};
 use crate::plan::{OpStep, Plan, Step};
 use candle_core::Tensor;
@@ -365,6 +365,10 @@ impl<'a> Batch<'_, 'a> {
         for &member in members {
             let work: &'a Work = self.members[member].work;
             let (run, kept) = match &work.plan.steps[step] {
+                Step::Op(op) if copies(work.op(op)) => {
+                    let elements = op.dims.iter().product();
+                    (EngineStep::Copy(work.op(op), elements), [None; 2])
+                }
                 Step::Op(op) => {
                     let piece = self.op(member, op)?;
                     self.put(member, step, piece);
@@ -390,9 +394,24 @@ impl<'a> Batch<'_, 'a> {
         drop(parts);
         for (member, made) in runs.into_iter().zip(made) {
             let tensor = made.map_err(|_| Some(member))?;
-            self.put(member, step, Piece::Whole(Value::Own(tensor)));
+            let value = match self.members[member].work.plan.steps[step] {
+                Step::Op(_) => {
+                    self.show_inputs(member, step); // the result may be a view
+                    Value::Here(tensor)
+                }
+                _ => Value::Own(tensor),
+            };
+            self.put(member, step, Piece::Whole(value));
         }
         Ok(())
+    }
+
+    fn show_inputs(&mut self, member: usize, step: usize) {
+        for input in self.members[member].work.plan.steps[step].inputs() {
+            if let Some(piece) = &mut self.members[member].values[input as usize] {
+                piece.show();
+            }
+        }
     }
 
     /// Runs one operation of a member.
@@ -448,4 +467,9 @@ impl<'a> Batch<'_, 'a> {
         }
         Ok(all)
     }
+}
+
+/// Whether an operation puts its operands into new memory and does no more.
+fn copies(op: &Op) -> bool {
+    matches!(op, Op::Cat(_) | Op::Stack(_) | Op::Repeat(_))
 }

@@ -111,19 +111,25 @@ pub(crate) struct Part<'a> {
     pub(crate) kept: [Option<&'a Kept>; 2],
 }
 
-/// A step that the engine runs, and not Candle.
+/// What runs beside other things.
 #[derive(Clone, Copy)]
 pub(crate) enum EngineStep<'a> {
     Fused(&'a Fused),
     Product(&'a Product),
+    /// An operation of Candle's that copies, and divides nothing itself; and how many elements.
+    Copy(&'a Op, usize),
 }
+
+/// Simple operations that take as long as copying an element.
+const COPY: usize = 16;
 
 impl Part<'_> {
     /// About so many simple operations.
     fn work(&self) -> usize {
         match self.step {
             EngineStep::Fused(step) => step.rows * step.cols * step.instrs.len(),
-            EngineStep::Product(step) => step.work(),
+            EngineStep::Product(step) => step.effort(),
+            EngineStep::Copy(_, elements) => elements * COPY,
         }
     }
 }

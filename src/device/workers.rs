@@ -1,71 +1,95 @@
-//! The threads that help with large steps on the CPU: a pool of our own. On rayon's global pool,
-//! which Candle uses by default, all threads may be waiting for this very executor.
+//! The threads that help with large steps on the CPU: a crew of our own, and a pool of our own for
+//! Candle. On rayon's global pool, which Candle uses by default, all threads may be waiting for this
+//! very executor.
 
 use super::eval;
+use crate::actor::crew::Crew;
 use crate::error::Cause;
 use crate::graph::Op;
 use crate::sync::channel;
 use candle_core::Tensor;
 use rayon::{ThreadPool, ThreadPoolBuilder};
+use std::num::NonZero;
 use std::sync::OnceLock;
+use std::thread::available_parallelism;
 
 /// The threads of an executor: those of the process, or its own.
 #[derive(Default)]
 pub(crate) struct Workers {
     /// How many, if not as many as the process may use.
     threads: Option<usize>,
-    own: OnceLock<Option<ThreadPool>>,
+    crew: OnceLock<Crew>,
+    pool: OnceLock<Option<ThreadPool>>,
 }
+
+/// Those of the process.
+static ALL: Workers = Workers {
+    threads: None,
+    crew: OnceLock::new(),
+    pool: OnceLock::new(),
+};
 
 impl Workers {
     /// So many threads; by default those that all executors share, as many as the process may use.
     pub(crate) fn new(threads: Option<usize>) -> Self {
         Self {
             threads,
-            own: OnceLock::new(),
+            ..Self::default()
         }
     }
 
-    /// Started when it is first needed; `None` if its threads could not be started.
+    /// Whose threads they are.
+    fn owner(&self) -> &Self {
+        match self.threads {
+            Some(_) => self,
+            None => &ALL,
+        }
+    }
+
+    /// The threads that help with steps of our own, this one left out.
+    fn crew(&self) -> &Crew {
+        let start = || Crew::new(self.threads() - 1, |i| format!("candlewick-{i}"));
+        self.owner().crew.get_or_init(start)
+    }
+
+    /// The threads that Candle's operations run on, where it divides them. `None` if they could not
+    /// be started.
     fn pool(&self) -> Option<&ThreadPool> {
-        static SHARED: OnceLock<Option<ThreadPool>> = OnceLock::new();
-        let start = |threads: usize| {
-            let builder = ThreadPoolBuilder::new().num_threads(threads);
-            let builder = builder.thread_name(|i| format!("candlewick-{i}"));
+        let start = || {
+            let builder = ThreadPoolBuilder::new().num_threads(self.threads());
+            let builder = builder.thread_name(|i| format!("candlewick-candle-{i}"));
             builder.build().ok()
         };
-        let pool = match self.threads {
-            Some(threads) => self.own.get_or_init(|| start(threads)),
-            None => SHARED.get_or_init(|| start(0)),
-        };
-        pool.as_ref()
+        self.owner().pool.get_or_init(start).as_ref()
     }
 
     /// How many threads there are for a step that is worth them.
     pub(super) fn threads(&self) -> usize {
-        let all = || self.pool().map_or(1, ThreadPool::current_num_threads);
-        self.threads.unwrap_or_else(all)
+        static USABLE: OnceLock<usize> = OnceLock::new();
+        let usable = || {
+            let said = std::env::var("RAYON_NUM_THREADS").ok();
+            let said = said.and_then(|said| said.parse().ok()).filter(|&n| n > 0);
+            let have = || available_parallelism().map_or(1, NonZero::get);
+            said.unwrap_or_else(have)
+        };
+        self.threads.unwrap_or_else(|| *USABLE.get_or_init(usable))
     }
 
-    /// Runs parts side by side, on so many threads at most: on this one, and on the pool's. Whoever
-    /// is done with a part takes the next, so that a thread that comes late costs little.
+    /// Runs parts side by side, on so many threads at most: on this one, and on those of the crew
+    /// that come while there are parts left. Whoever is done with a part takes the next.
     pub(super) fn share<P: Send>(
         &self,
         threads: usize,
         parts: impl Iterator<Item = P>,
         run: impl Fn(P) + Sync,
     ) {
-        let helpers = threads.saturating_sub(1);
-        let Some(pool) = (helpers > 0).then(|| self.pool()).flatten() else {
+        if threads <= 1 {
             return parts.for_each(run);
-        };
+        }
         let (add, left) = channel::unbounded();
         parts.for_each(|part| drop(add.send(part))); // `left` is there
-        let work = || left.try_iter().for_each(&run);
-        pool.in_place_scope(|scope| {
-            (0..helpers).for_each(|_| scope.spawn(|_| work()));
-            work();
-        });
+        self.crew()
+            .share(threads - 1, &|| left.try_iter().for_each(&run));
     }
 
     /// Runs each of several things that cost about so many simple operations together: on one
@@ -106,7 +130,7 @@ impl Workers {
 /// So many parts for each thread: whoever comes late leaves its parts to the others.
 pub(super) const PARTS: usize = 4;
 /// Simple operations from which on other threads help with several small things.
-const WORTH_HELP: usize = 1 << 22;
+const WORTH_HELP: usize = 1 << 21;
 /// Multiplications from which on Candle's products use several threads.
 const PARALLEL_PRODUCT: usize = 1 << 19;
 

@@ -128,12 +128,25 @@ impl Product {
 
     /// The multiplications in it.
     pub(crate) fn work(&self) -> usize {
+        self.work_of(self.m)
+    }
+
+    /// The same with the reading of the right sides, in multiplications that take as long: with few
+    /// rows that is all that it costs.
+    pub(crate) fn effort(&self) -> usize {
+        self.work_of(self.m.saturating_add(READING))
+    }
+
+    fn work_of(&self, rows: usize) -> usize {
         let inner = self.k + self.second.as_ref().map_or(0, |second| second.columns);
-        [self.count(), self.m, self.n]
+        [self.count(), rows, self.n]
             .iter()
             .fold(inner, |work, &size| work.saturating_mul(size))
     }
 }
+
+/// So many multiplications take as long as reading one number from memory.
+const READING: usize = 8;
 
 impl Then {
     /// The operands other than the product.

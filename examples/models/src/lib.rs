@@ -2,6 +2,7 @@
 
 use candlewick::models::SentenceEncoder;
 use candlewick::{Device, Tensor};
+use std::collections::HashMap;
 use std::error::Error;
 use std::path::Path;
 use tokenizers::Tokenizer;
@@ -58,8 +59,17 @@ impl Reference {
     /// Of the folder that `encoder` was read from.
     pub fn from_dir(dir: &Path, encoder: &SentenceEncoder) -> Result<Self> {
         let config = std::fs::read_to_string(dir.join("config.json"))?;
-        let config = serde_json::from_str(&config)?;
         let weights = candle_core::safetensors::load(dir.join("model.safetensors"), &Device::Cpu)?;
+        Self::from_tensors(weights, &config, encoder)
+    }
+
+    /// Of these weights, which are `encoder`'s, and the text of a `config.json`.
+    pub fn from_tensors(
+        weights: HashMap<String, Tensor>,
+        config: &str,
+        encoder: &SentenceEncoder,
+    ) -> Result<Self> {
+        let config = serde_json::from_str(config)?;
         let weights =
             candle_nn::VarBuilder::from_tensors(weights, candle_core::DType::F32, &Device::Cpu);
         Ok(Self {

@@ -113,6 +113,18 @@ faults! {
     "actor/owner.rs": "                    self.run(SmallVec::from_iter([culprit]), core);" => "                    drop(culprit);", spoiler_runs_apart, "left == right";
     "actor/owner.rs": "                _ => break," => "                _ => return,", wrecked_batch, "left == right";
     "actor/owner.rs": "            drop(<E::Kind as Kind>::panicked(panic)); // with care: it is foreign" => "            std::panic::resume_unwind(panic);", wrecked_batch, "left == right";
+    // helpers
+    "actor/crew.rs": "(w & OPEN != 0 && number(w) != last).then_some(w + INSIDE)" => "(number(w) != last).then_some(w + INSIDE)", share_twice, RACE;
+    "actor/crew.rs": "let entered = self.word.fetch_update(Acquire, Relaxed, |w| {" => "let entered = self.word.fetch_update(Relaxed, Relaxed, |w| {", share_twice, RACE;
+    "actor/crew.rs": ".fetch_update(Release, Relaxed, |w| Some(w.wrapping_add(NUMBER) | OPEN));" => ".fetch_update(Relaxed, Relaxed, |w| Some(w.wrapping_add(NUMBER) | OPEN));", share_twice, RACE;
+    "actor/crew.rs": "self.word.fetch_sub(INSIDE, Release)" => "self.word.fetch_sub(INSIDE, Relaxed)", share_twice, RACE;
+    "actor/crew.rs": "let mut word = self.word.fetch_and(!OPEN, Acquire);" => "let mut word = self.word.fetch_and(!OPEN, Relaxed);", share_twice, RACE;
+    "actor/crew.rs": "            word = self.word.load(Acquire);" => "            word = self.word.load(Relaxed);", share_twice, RACE;
+    "actor/crew.rs": "            self.caller.unpark();" => "", share_twice, STUCK;
+    "actor/crew.rs": "(w & STOP == 0 && !work).then_some(w | ASLEEP)" => "(!work).then_some(w | ASLEEP)", share_twice, STUCK;
+    "actor/crew.rs": ".fetch_update(Acquire, Relaxed, |w| (w & HELD == 0).then_some(w | HELD));" => ".fetch_update(Relaxed, Relaxed, |w| (w & HELD == 0).then_some(w | HELD));", two_callers, RACE;
+    "actor/crew.rs": "(w & HELD == 0).then_some(w | HELD)" => "Some(w | HELD)", two_callers, "FAILED";
+    "actor/crew.rs": "let unused = self.panic.lock().replace(panic);" => "let unused = Some(panic);", shared_work_panics, "FAILED";
     // turns and deadlines
     "store/slot.rs": "(w & !DUE) + INTEREST + REFERENCE" => "w + INTEREST + REFERENCE", expire_vs_share, "they disagree";
     "store/slot.rs": "        if let Ok(late) = old {\n            self.wake(late);\n        }" => "", expire_vs_await, STUCK;

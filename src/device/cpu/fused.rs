@@ -14,9 +14,9 @@ use std::mem::MaybeUninit;
 /// So many elements of each register fit into the nearest cache together.
 const TILE: usize = 1024;
 
-/// Simple instructions times elements from which on other threads help: several times what waking one
-/// costs, which on a busy machine is some hundred microseconds.
-const WORTH_HELP: usize = 1 << 22;
+/// Simple instructions times elements from which on other threads help: some ten microseconds of work.
+/// Nobody waits for a thread that comes late.
+const WORTH_HELP: usize = 1 << 21;
 /// Registers for longer tiles are not kept for the next step.
 const LONGEST_KEPT: usize = 4 * TILE;
 

@@ -13,7 +13,7 @@ mod pool;
 mod product;
 
 use super::workers::Workers;
-use super::{CommandStream, EngineStep, Part};
+use super::{CommandStream, EngineStep, Part, eval};
 use crate::error::Cause;
 use crate::graph::{Kept, Op};
 use crate::plan::{Fused, Product};
@@ -140,8 +140,9 @@ impl CommandStream for CpuStream {
         let pool = &mut self.pool;
         let begun = parts.iter().map(|part| {
             let (dims, dtype) = match part.step {
-                EngineStep::Fused(step) => (&step.dims, step.dtype),
-                EngineStep::Product(step) => (&step.dims, DType::F32),
+                EngineStep::Fused(step) => (&step.dims[..], step.dtype),
+                EngineStep::Product(step) => (&step.dims[..], DType::F32),
+                EngineStep::Copy(..) => (&[0][..], DType::F32), // it makes its own
             };
             (part, room(pool, dtype, elements(dims)))
         });
@@ -149,6 +150,7 @@ impl CommandStream for CpuStream {
         let run = |(part, buffer): (&Part<'_>, Result<CpuStorage, Cause>), workers: &Workers| {
             let inputs: SmallVec<[&Tensor; 4]> = part.inputs.iter().collect();
             match part.step {
+                EngineStep::Copy(op, _) => eval::eval(op, &inputs),
                 EngineStep::Fused(step) => fused_in(buffer?, step, &inputs, part.scalars, workers),
                 EngineStep::Product(step) => {
                     let kept = part.kept.map(|kept| kept.filter(|_| pack));

@@ -33,14 +33,22 @@ pub(super) unsafe fn run<S: Simd>(simd: S, a: Mat<'_>, b: Mat<'_>, (c, c_row): (
 #[inline(always)]
 fn sums<S: Simd>(simd: S, a: &[f32], columns: [&[f32]; COLUMNS]) -> [f32; COLUMNS] {
     let (a_whole, a_rest) = S::as_simd_f32s(a);
-    let columns = columns.map(|column| S::as_simd_f32s(&column[..a.len()]));
+    let mut halves: [(&[S::f32s], &[f32]); COLUMNS] = [(&[], &[]); COLUMNS];
+    for (half, column) in halves.iter_mut().zip(columns) {
+        *half = S::as_simd_f32s(&column[..a.len()]);
+    }
+    let columns = halves;
     let mut parts = [simd.splat_f32s(0.0); COLUMNS];
     for (p, &a) in a_whole.iter().enumerate() {
         for (part, (column, _)) in parts.iter_mut().zip(&columns) {
             *part = simd.mul_add_e_f32s(a, column[p], *part);
         }
     }
-    let mut sums = parts.map(|part| simd.reduce_sum_f32s(part));
+    // loops, not `map`: that is not inlined, and what runs in it loses the instruction set
+    let mut sums = [0f32; COLUMNS];
+    for (sum, part) in sums.iter_mut().zip(parts) {
+        *sum = simd.reduce_sum_f32s(part);
+    }
     for (sum, (_, rest)) in sums.iter_mut().zip(&columns) {
         for (&a, &b) in a_rest.iter().zip(*rest) {
             *sum += a * b;

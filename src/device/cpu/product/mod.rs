@@ -31,9 +31,9 @@ use smallvec::SmallVec;
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
-/// Multiplications from which on other threads help: some hundred microseconds of work, which is
-/// what waking a thread may cost on a busy machine.
-const WORTH_HELP: usize = 1 << 22;
+/// Multiplications, reading included, from which on other threads help: some ten microseconds of
+/// work. Nobody waits for a thread that comes late.
+const WORTH_HELP: usize = 1 << 20;
 /// Rows from which on threads share the rows of a product rather than its columns, and from which on
 /// packing costs little beside the product.
 const MANY_ROWS: usize = 64;
@@ -94,7 +94,7 @@ pub(super) fn run<'a>(
         cols: 0..step.n,
         out: Shared(out.as_mut_ptr().cast()),
     };
-    let threads = match step.work() < WORTH_HELP {
+    let threads = match step.effort() < WORTH_HELP {
         true => 1,
         false => workers.threads(),
     };

@@ -1,0 +1,109 @@
+//! Helpers: who enters, who comes too late, and who is waited for.
+
+use crate::runner::saw;
+use candlewick::actor::crew::Crew;
+use candlewick::sync::{Arc, UnsafeCell, thread};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::SeqCst;
+
+/// Parts that are handed out: each is done once, by whoever takes it.
+struct Parts {
+    /// Outside of the model: it orders nothing.
+    next: AtomicUsize,
+    done: Vec<UnsafeCell<u32>>,
+    workers: AtomicUsize,
+    /// Whether the other is let in between two parts.
+    slow: bool,
+}
+
+// SAFETY: a part is written by the one who took its number; loom checks that it is read after.
+unsafe impl Sync for Parts {}
+// SAFETY: as above.
+unsafe impl Send for Parts {}
+
+impl Parts {
+    fn new(count: usize, slow: bool) -> Self {
+        Self {
+            next: AtomicUsize::new(0),
+            done: (0..count).map(|_| UnsafeCell::new(0)).collect(),
+            workers: AtomicUsize::new(0),
+            slow,
+        }
+    }
+
+    fn work(&self) {
+        let mut any = false;
+        while let Some(part) = self.done.get(self.next.fetch_add(1, SeqCst)) {
+            any = true;
+            // SAFETY: the number was taken once.
+            part.with_mut(|part| unsafe { *part += 1 });
+            if self.slow {
+                thread::yield_now();
+            }
+        }
+        self.workers.fetch_add(usize::from(any), SeqCst);
+    }
+
+    fn check(&self) {
+        for part in &self.done {
+            // SAFETY: nobody writes any more; loom checks it.
+            part.with(|part| assert_eq!(unsafe { *part }, 1, "a part was not done once"));
+        }
+        saw(match self.workers.load(SeqCst) {
+            0 | 1 => "one did all",
+            _ => "shared",
+        });
+    }
+}
+
+fn crew() -> Crew {
+    Crew::new(1, |_| "helper".into())
+}
+
+/// One work after another, with a helper that comes in time or not: every part is done once, and
+/// seen. Then the crew ends.
+pub fn share_twice() {
+    let crew = crew();
+    for slow in [false, true] {
+        let parts = Parts::new(2, slow);
+        crew.share(1, &|| parts.work());
+        parts.check();
+    }
+}
+
+/// Two callers: one has the crew, or one after the other.
+pub fn two_callers() {
+    let crew = Arc::new(crew());
+    let c = crew.clone();
+    let other = thread::spawn("t".into(), move || {
+        let parts = Parts::new(1, false);
+        c.share(1, &|| parts.work());
+        parts.check();
+    });
+    let parts = Parts::new(1, false);
+    crew.share(1, &|| parts.work());
+    parts.check();
+    other.expect("a thread").join().unwrap();
+}
+
+/// A panic of the helper or of the caller is the caller's, and the crew is there for the next.
+pub fn shared_work_panics() {
+    let crew = crew();
+    let parts = Parts::new(2, false);
+    let work = || {
+        // whoever does the second part panics
+        for part in
+            std::iter::from_fn(|| Some(parts.next.fetch_add(1, SeqCst))).take_while(|&n| n < 2)
+        {
+            if part == 1 {
+                resume_unwind(Box::new("boom"));
+            }
+            thread::yield_now();
+        }
+    };
+    assert!(catch_unwind(AssertUnwindSafe(|| crew.share(1, &work))).is_err());
+    let parts = Parts::new(1, false);
+    crew.share(1, &|| parts.work());
+    parts.check();
+}
