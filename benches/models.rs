@@ -332,12 +332,9 @@ fn decoder(options: &Options) {
 }
 
 /// A text for each user.
-fn users<T: Send>(
+fn users<T: Send + 'static>(
     next: impl Fn(&mut Option<T>, usize) -> u32 + Send + Sync + 'static,
-) -> impl Fn(usize, usize) + Send + Sync + 'static
-where
-    T: 'static,
-{
+) -> impl Fn(usize, usize) + Send + Sync + 'static {
     let texts: Vec<Mutex<Option<T>>> = (0..64).map(|_| Mutex::new(None)).collect();
     move |user, _| {
         std::hint::black_box(next(&mut texts[user].lock().unwrap(), user));

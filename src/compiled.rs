@@ -3,9 +3,7 @@
 mod function;
 mod trace;
 
-pub use function::{Argument, Function};
-
-use crate::error::{Error, Result};
+pub(crate) use crate::error::{Error, Result};
 use crate::executor::{Executor, SubmitAsync};
 use crate::graph::LazyTensor;
 use crate::graph::encode::location_word;
@@ -17,7 +15,8 @@ use crate::plan::{Cache, Explanation, Missing, Scalars};
 use crate::request::{Call, ExecutorHome};
 use crate::submit::Submit;
 use candle_core::{DeviceLocation, Tensor};
-use function::Given;
+pub(crate) use function::Given;
+pub use function::{Argument, Function};
 use smallvec::SmallVec;
 use std::fmt;
 use std::marker::PhantomData;

@@ -1,8 +1,10 @@
 //! The executor: one device, one owner, any number of submitters.
 
 mod builder;
+mod submitting;
 
 pub use builder::Builder;
+pub use submitting::SubmitAsync;
 
 use crate::actor::admission::Refused;
 use crate::actor::core::Permit;
@@ -21,9 +23,7 @@ use crate::sync::Deadline;
 use candle_core::Device;
 use std::fmt;
 use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 /// Runs lazy tensors on one device, for any number of threads and tasks.
@@ -167,13 +167,22 @@ impl Executor {
     /// # Ok::<_, Box<dyn std::error::Error>>(())
     /// ```
     pub fn submit_with<O: Outputs>(&self, outputs: O, how: Submit) -> Result<Handle<O::Results>> {
+        self.submit_as(outputs, &how)
+    }
+
+    /// The same, with a handle for results of another form.
+    pub(crate) fn submit_as<R: Results>(
+        &self,
+        outputs: impl Outputs,
+        how: &Submit,
+    ) -> Result<Handle<R>> {
         let home = &self.0.home;
         let defer = habit::waits_promptly();
         let request = Request::cut(home, outputs.tensors())?;
         if request.is_known() {
             return Ok(self.handle(request.known(home)));
         }
-        self.queue(request, &how, defer)
+        self.queue(request, how, defer)
     }
 
     /// Queues, and waits while the queue is full.
@@ -316,14 +325,14 @@ impl Executor {
             }
             executor.queue_async(request, how, tag).await
         };
-        SubmitAsync(Box::pin(submit))
+        SubmitAsync::new(submit)
     }
 
     /// Queues a call of a compiled function once there is room, or says why there is none.
     pub(crate) fn call_async<R: Results>(&self, call: Result<Call>, how: Submit) -> SubmitAsync<R> {
         let (executor, tag) = (self.clone(), how.tag(&self.1));
         let submit = async move { executor.queue_async(call?, how, tag).await };
-        SubmitAsync(Box::pin(submit))
+        SubmitAsync::new(submit)
     }
 
     fn refusal(&self, refused: Refused, bytes: u64) -> Error {
@@ -456,25 +465,6 @@ impl Executor {
             (None, Some(limit)) => Err(Error::Timeout(limit)),
             _ => Ok(()),
         }
-    }
-}
-
-/// The future of [`Executor::submit_async`]: a handle, once there is room.
-#[must_use = "dropped before it is ready, it submits nothing"]
-pub struct SubmitAsync<R>(Submitting<R>);
-
-type Submitting<R> = Pin<Box<dyn Future<Output = Result<Handle<R>>> + Send>>;
-
-impl<R> Future for SubmitAsync<R> {
-    type Output = Result<Handle<R>>;
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.0.as_mut().poll(cx)
-    }
-}
-
-impl<R> fmt::Debug for SubmitAsync<R> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("SubmitAsync")
     }
 }
 

@@ -144,6 +144,8 @@ mod plan;
 mod request;
 #[cfg(not(candlewick_core))]
 mod submit;
+#[cfg(not(candlewick_core))]
+mod vmap;
 
 #[cfg(not(candlewick_core))]
 pub use self::{
@@ -158,6 +160,7 @@ pub use self::{
     plan::{Explanation, Passes},
     store::tag::Priority,
     submit::{Session, Submit},
+    vmap::Vmap,
 };
 #[cfg(not(candlewick_core))]
 pub use candle_core::{D, DType, Device, Shape, Tensor};
@@ -166,3 +169,8 @@ pub use candle_core::{D, DType, Device, Shape, Tensor};
 #[cfg(all(doctest, not(candlewick_core)))]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+/// So is what the guide for porting says.
+#[cfg(all(doctest, not(candlewick_core)))]
+#[doc = include_str!("../docs/porting.md")]
+struct Porting;

@@ -227,6 +227,12 @@ impl Node {
         self.location == DeviceLocation::Cpu && moved.unwrap_or(true)
     }
 
+    /// Whether it is computed from others and nobody has submitted it.
+    pub(crate) fn is_computed(&self) -> bool {
+        let computed = self.origin.read(|expr| matches!(expr, Expr::Op { .. }));
+        computed.unwrap_or(false)
+    }
+
     /// Forgets how the node is computed, once its result is on its way.
     pub(crate) fn forget_origin(&self) {
         drop_expr(self.origin.forget());

@@ -15,4 +15,5 @@ mod params;
 mod refusals;
 mod stress;
 mod turns;
+mod vmap;
 mod withdrawal;

@@ -1,0 +1,144 @@
+//! A function of one item, for all items along a dimension.
+
+use crate::compiled::{Argument, Function, Given};
+use crate::error::{Error, Reason, Result};
+use crate::executor::Executor;
+use crate::graph::LazyTensor;
+use crate::handle::Handle;
+use crate::outputs::{Outputs, Results};
+use crate::submit::Submit;
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+/// A function of single items that is called with many: see [`Executor::vmap`].
+///
+/// Cloning is a reference count; it may be called from many threads at once.
+#[derive(Clone)]
+pub struct Vmap<'f, R> {
+    executor: Executor,
+    function: Arc<Items<'f>>,
+    axis: usize,
+    results: PhantomData<fn() -> R>,
+}
+
+/// From an item's arguments to its outputs.
+type Items<'f> = dyn Fn(&[LazyTensor]) -> Result<Vec<LazyTensor>> + Send + Sync + 'f;
+
+impl Executor {
+    /// A function that is written for one item, applied to all items along dimension `axis` of its
+    /// arguments.
+    ///
+    /// The function takes one to eight `&LazyTensor`, or one `&[LazyTensor]`, each without the
+    /// dimension, as [`compile`](Self::compile) does. Each item is submitted as if somebody had asked
+    /// for it alone, and so the items run together as far as requests of different threads do
+    /// ([`Batching`](crate::Batching)): an item's answer is the one that it gets by itself. What the
+    /// function captures is the same for all. The results of all are put together along a new first
+    /// dimension.
+    ///
+    /// ```
+    /// use candlewick::{D, Device, Executor, LazyTensor, Tensor};
+    /// let executor = Executor::new(&Device::Cpu)?;
+    /// let w = LazyTensor::new(&[[1f32, 2.0], [3.0, 4.0]], &Device::Cpu)?;
+    /// // for one sequence, [length, 2]: attention within it
+    /// let attend = executor.vmap(
+    ///     |x: &LazyTensor| x.matmul(&w)?.matmul(&x.t()?)?.softmax(D::Minus1)?.matmul(x),
+    ///     0,
+    /// );
+    /// let sequences = Tensor::randn(0f32, 1.0, (5, 3, 2), &Device::Cpu)?;
+    /// assert_eq!(attend.submit(&[sequences])?.wait()?.dims(), [5, 3, 2]);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn vmap<'f, A, F: Function<A> + 'f>(
+        &self,
+        function: F,
+        axis: usize,
+    ) -> Vmap<'f, <F::Outputs as Outputs>::Results> {
+        let arguments = F::ARGUMENTS;
+        let items = move |items: &[LazyTensor]| match arguments {
+            Some(expected) if expected != items.len() => Err(Error::Arguments {
+                expected,
+                got: items.len(),
+            }),
+            _ => {
+                let outputs = function.call(items)?;
+                Ok(outputs.tensors().into_iter().cloned().collect())
+            }
+        };
+        Vmap {
+            executor: self.clone(),
+            function: Arc::new(items),
+            axis,
+            results: PhantomData,
+        }
+    }
+}
+
+impl<R: Results> Vmap<'_, R> {
+    /// Submits every item, and then what puts their results together; waits while the queue is
+    /// full.
+    ///
+    /// # Errors
+    /// No arguments; arguments without the dimension, with different numbers of items along it, or
+    /// with none, for then nothing tells what the results would be; [`Error::Arguments`]; what the
+    /// function returns; results whose shapes or dtypes differ from item to item; and those of
+    /// [`Executor::submit`]. If the work of one item fails, the handle gets its error.
+    pub fn submit<A: Argument>(&self, arguments: &[A]) -> Result<Handle<R>> {
+        let arguments = arguments
+            .iter()
+            .map(|argument| self.ready(argument.given()));
+        let arguments: Vec<LazyTensor> = arguments.collect::<Result<_>>()?;
+        let mut columns: Vec<Vec<LazyTensor>> = Vec::new();
+        for item in 0..self.items(&arguments)? {
+            let slice = |x: &LazyTensor| x.narrow(self.axis, item, 1)?.squeeze(self.axis);
+            let slices: Vec<LazyTensor> = arguments.iter().map(slice).collect::<Result<_>>()?;
+            let outputs = (self.function)(&slices)?;
+            // the tensors keep the work going: the handle is not needed
+            drop(self.executor.submit(&outputs[..])?);
+            columns.resize_with(outputs.len(), Vec::new);
+            let all = columns.iter_mut().zip(outputs);
+            all.for_each(|(column, output)| column.push(output));
+        }
+        let together = columns.iter().map(|column| LazyTensor::stack(column, 0));
+        let together: Vec<LazyTensor> = together.collect::<Result<_>>()?;
+        self.executor.submit_as(&together[..], &Submit::new())
+    }
+
+    /// An argument that need not be computed for each item.
+    fn ready(&self, given: Given<'_>) -> Result<LazyTensor> {
+        match given {
+            Given::Tensor(tensor) => Ok(LazyTensor::from(tensor)),
+            Given::Lazy(tensor) => {
+                if tensor.0.is_computed() {
+                    drop(self.executor.submit(tensor)?);
+                }
+                Ok(tensor.clone())
+            }
+        }
+    }
+
+    /// How many items the arguments have.
+    fn items(&self, arguments: &[LazyTensor]) -> Result<usize> {
+        let operands = || arguments.iter().map(|x| (x.dims(), x.dtype()));
+        let refuse = |reason| Err(Error::invalid("vmap", operands(), reason));
+        let count = |x: &LazyTensor| x.dims().get(self.axis).copied();
+        let Some(items) = arguments.first().and_then(count) else {
+            let (name, must) = ("axis", "a dimension of every argument");
+            return refuse(Reason::Argument { name, must });
+        };
+        if arguments.iter().any(|x| count(x) != Some(items)) {
+            return refuse(Reason::Shapes);
+        }
+        if items == 0 {
+            let (name, must) = ("the number of items", "at least 1");
+            return refuse(Reason::Argument { name, must });
+        }
+        Ok(items)
+    }
+}
+
+impl<R> fmt::Debug for Vmap<'_, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Vmap").field("axis", &self.axis).finish()
+    }
+}
