@@ -156,7 +156,7 @@ pub use self::{
     graph::{Indexer, IntoIndexers, LazyTensor, ShapeWithOneHole, TensorOrScalar},
     handle::{Cancel, Handle},
     outputs::{Outputs, Results},
-    params::{Loader, Params, Progress, QuantizedParams, Snapshot},
+    params::{Adapters, Loader, Params, Progress, QuantizedParams, Snapshot},
     plan::{Explanation, Passes},
     store::tag::Priority,
     submit::{Session, Submit},

@@ -1,5 +1,6 @@
 //! Named parameters that are replaced while requests run.
 
+mod adapters;
 mod load;
 mod quantized;
 
@@ -12,6 +13,7 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
+pub use adapters::Adapters;
 pub use load::{Loader, Progress};
 pub use quantized::QuantizedParams;
 

@@ -120,6 +120,12 @@ impl<T> Line<T> {
     }
 }
 
+impl<T> Default for Line<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl<T> Class<T> {
     fn is_empty(&self) -> bool {
         self.turns.is_empty()

@@ -1,5 +1,6 @@
 //! The layers of `nn` against those of `candle_nn`, over the same weights.
 
+mod adapters;
 mod attention;
 mod builder;
 mod layers;
