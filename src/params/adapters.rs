@@ -18,11 +18,10 @@ use std::sync::Arc;
 /// use candlewick::nn::{Linear, Module, VarBuilder, lora_linear};
 /// use candlewick::{Adapters, DType, Device, Executor, LazyTensor, Params, Tensor};
 /// let base = Linear::new(LazyTensor::ones((3, 4), DType::F32, &Device::Cpu)?, None);
-/// let update = |value: f32| {
-///     Params::from_map([
-///         ("lora_A.weight", Tensor::full(value, (2, 4), &Device::Cpu)?),
-///         ("lora_B.weight", Tensor::full(value, (3, 2), &Device::Cpu)?),
-///     ])
+/// let update = |value: f32| -> Result<Params, Box<dyn std::error::Error>> {
+///     let a = Tensor::full(value, (2, 4), &Device::Cpu)?;
+///     let b = Tensor::full(value, (3, 2), &Device::Cpu)?;
+///     Ok(Params::from_map([("lora_A.weight", a), ("lora_B.weight", b)])?)
 /// };
 /// let adapters = Adapters::new();
 /// adapters.insert("polite", update(1.0)?);
