@@ -10,9 +10,11 @@ pub mod bert;
 mod config;
 mod generate;
 pub mod llama;
+mod sampling;
 mod sentences;
 
-pub use self::generate::{Canceller, Generation, Sampling};
+pub use self::generate::{Canceller, Generation};
+pub use self::sampling::Sampling;
 pub use self::sentences::{Pooling, SentenceEncoder};
 
 use config::Fields;

@@ -1,55 +1,27 @@
 //! Continuing a text, one id after the other.
 
 use super::llama::{Cache, LlamaModel};
+use super::sampling::{Choice, Sampling, invalid, refuse};
 use crate::{
-    DType, Device, Error, Executor, Handle, Invalid, LazyTensor, Reason, Result, Session, Submit,
+    DType, Device, Error, Executor, Handle, LazyTensor, Reason, Result, Session, Submit,
     SubmitAsync, Tensor,
 };
 use futures_core::Stream;
 use std::fmt;
 use std::future::Future;
+use std::ops::ControlFlow;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
-/// How the next id is chosen from the scores.
-///
-/// ```
-/// use candlewick::models::Sampling;
-/// let greedy = Sampling::greedy();
-/// let bold = Sampling { temperature: 0.8, top_k: Some(40), top_p: Some(0.95), seed: 7 };
-/// assert_eq!(Sampling { temperature: 0.0, ..bold }.temperature, greedy.temperature);
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Sampling {
-    /// By how much scores are divided before they become probabilities; at 0 the highest is taken,
-    /// the first of equal ones.
-    pub temperature: f64,
-    /// Only so many of the highest are chosen from.
-    pub top_k: Option<usize>,
-    /// Only the highest are chosen from that have this probability together (nucleus sampling,
-    /// [Holtzman et al. 2019](https://arxiv.org/abs/1904.09751)).
-    pub top_p: Option<f64>,
-    /// With the same seed the same ids are chosen.
-    pub seed: u64,
-}
-
-impl Sampling {
-    /// The highest score.
-    pub fn greedy() -> Self {
-        Self {
-            temperature: 0.0,
-            top_k: None,
-            top_p: None,
-            seed: 0,
-        }
-    }
-}
+/// The most ids of a submission: bounds a step's mask and its time.
+const PIECE: usize = 512;
 
 /// The continuation of a text: an [`Iterator`] that blocks, and a [`Stream`] for tasks.
 ///
-/// Each id is one submission, which the executor runs together with what others submit. Dropped, it
+/// Each id is one submission, which the executor runs together with what others submit; a prompt is
+/// read in pieces of at most 512 ids, each a submission, so that a long one holds up nobody. Dropped, it
 /// stops, and what it has submitted and has not begun is not run. After an error it ends.
 ///
 /// ```no_run
@@ -83,8 +55,10 @@ pub struct Generation {
 /// A step on its way.
 struct Step {
     at: At,
-    /// The scores, and what the cache that goes on from them holds.
+    /// The scores, if the ids are all that come, and what the cache that goes on from them holds.
     outputs: Vec<LazyTensor>,
+    /// How many ids it reads.
+    reads: usize,
     cache: Cache,
 }
 
@@ -165,13 +139,7 @@ impl Generation {
         prompt: &[u32],
         sampling: Sampling,
     ) -> Result<Self> {
-        let most = model.max_length();
-        if prompt.is_empty() || prompt.len() > most {
-            return Err(refuse(
-                "the prompt",
-                "1 to as many ids as the model has positions",
-            ));
-        }
+        let left = room(model, 0, prompt)?;
         Ok(Self {
             executor: executor.clone(),
             how: Submit::new().session(&Session::new()),
@@ -179,11 +147,26 @@ impl Generation {
             next: prompt.to_vec(),
             choice: Choice::new(sampling)?,
             stops: model.config().eos_token_id.clone(),
-            left: most - prompt.len() + 1,
+            left,
             cancelled: Canceller::default(),
             step: None,
             model: model.clone(),
         })
+    }
+
+    /// Goes on from a text that was read before, of which the prompt is the continuation: from a
+    /// clone of another's [`cache`](Self::cache). To be called before the first id.
+    ///
+    /// # Errors
+    /// More ids, both together, than the model has positions for; a cache of another model.
+    pub fn with_cache(mut self, cache: Cache) -> Result<Self> {
+        if !cache.is_of(&self.model) {
+            return Err(refuse("the cache", "of this model"));
+        }
+        let left = room(&self.model, cache.len(), &self.next)?;
+        self.left = self.left.min(left);
+        self.cache = cache;
+        Ok(self)
     }
 
     /// At most so many ids.
@@ -210,7 +193,8 @@ impl Generation {
         self.cancelled.clone()
     }
 
-    /// The keys and values of the text so far, for another generation to go on from.
+    /// The keys and values of the text so far, for another generation to
+    /// [go on from](Self::with_cache). The last id is not in there yet: it begins the other's prompt.
     pub fn cache(&self) -> &Cache {
         &self.cache
     }
@@ -222,45 +206,56 @@ impl Generation {
             return Ok(false);
         }
         if self.step.is_none() {
-            let (ids, mut cache) = (&self.next, self.cache.clone());
-            let ids = LazyTensor::from_slice(ids, (1, ids.len()), &Device::Cpu)?;
+            let (reads, mut cache) = (self.next.len().min(PIECE), self.cache.clone());
+            let ids = LazyTensor::from_slice(&self.next[..reads], (1, reads), &Device::Cpu)?;
             let ids = ids.to_device(self.model.device())?;
             let scores = self.model.forward(&ids, &mut cache)?;
-            let mut outputs = vec![scores.to_dtype(DType::F32)?.to_device(&Device::Cpu)?];
+            let scores = scores.to_dtype(DType::F32)?.to_device(&Device::Cpu)?;
+            let mut outputs = Vec::from_iter((reads == self.next.len()).then_some(scores));
             outputs.extend(cache.tensors().cloned());
-            let at = At::Made;
-            self.step = Some(Step { at, outputs, cache });
+            self.step = Some(Step {
+                at: At::Made,
+                outputs,
+                reads,
+                cache,
+            });
         }
         Ok(true)
     }
 
-    /// Takes a step's result: the id, unless the text ends with it.
-    fn end(&mut self, result: Result<Vec<Tensor>>) -> Option<Result<u32>> {
-        let step = self.step.take()?;
-        let scores = result.and_then(|results| {
-            let scores = results
-                .first()
-                .map(|scores| scores.flatten_all()?.to_vec1::<f32>());
-            match scores {
-                Some(Ok(scores)) => Ok(scores),
-                Some(Err(error)) => Err(invalid(Reason::Candle(error))),
-                None => unreachable!("a result for each output"),
+    /// Takes a step's result: the id, nothing if the text ends with it; or goes on with what is left
+    /// of the prompt.
+    fn end(&mut self, result: Result<Vec<Tensor>>) -> ControlFlow<Option<Result<u32>>> {
+        let Some(step) = self.step.take() else {
+            return ControlFlow::Break(None);
+        };
+        let id = match result {
+            Ok(_) if step.reads < self.next.len() => {
+                self.cache = step.cache;
+                self.next.drain(..step.reads);
+                return ControlFlow::Continue(());
             }
-        });
-        let id = match scores.and_then(|scores| self.choice.choose(&scores)) {
+            Ok(results) => self.choose(&results),
+            Err(error) => Err(error),
+        };
+        let id = match id {
             Ok(id) => id,
-            Err(error) => {
-                self.left = 0;
-                return Some(Err(error));
-            }
+            Err(error) => return ControlFlow::Break(self.fail(error)),
         };
         (self.cache, self.next) = (step.cache, vec![id]);
         self.left -= 1;
         if self.stops.contains(&id) || self.cancelled.is_cancelled() {
             self.left = 0;
-            return None;
+            return ControlFlow::Break(None);
         }
-        Some(Ok(id))
+        ControlFlow::Break(Some(Ok(id)))
+    }
+
+    /// The next id, of a step's results.
+    fn choose(&mut self, results: &[Tensor]) -> Result<u32> {
+        let scores = results[0].flatten_all().and_then(|all| all.to_vec1());
+        let scores: Vec<f32> = scores.map_err(|error| invalid(Reason::Candle(error)))?;
+        self.choice.choose(&scores)
     }
 
     fn fail<T>(&mut self, error: Error) -> Option<Result<T>> {
@@ -269,17 +264,33 @@ impl Generation {
     }
 }
 
+/// How many ids there is room for behind a text and its prompt.
+fn room(model: &LlamaModel, before: usize, prompt: &[u32]) -> Result<usize> {
+    let most = model.max_length();
+    match before.checked_add(prompt.len()) {
+        Some(length) if !prompt.is_empty() && length <= most => Ok(most - length + 1),
+        _ => {
+            let must = "1 to as many ids as the model has positions";
+            Err(refuse("the prompt", must))
+        }
+    }
+}
+
 impl Iterator for Generation {
     type Item = Result<u32>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        match self.begin() {
-            Ok(true) => {}
-            Ok(false) => return None,
-            Err(error) => return self.fail(error),
+        loop {
+            match self.begin() {
+                Ok(true) => {}
+                Ok(false) => return None,
+                Err(error) => return self.fail(error),
+            }
+            let result = self.step.as_mut()?.wait(&self.executor, &self.how);
+            if let ControlFlow::Break(item) = self.end(result) {
+                return item;
+            }
         }
-        let result = self.step.as_mut()?.wait(&self.executor, &self.how);
-        self.end(result)
     }
 }
 
@@ -288,16 +299,22 @@ impl Stream for Generation {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = &mut *self;
-        match this.begin() {
-            Ok(true) => {}
-            Ok(false) => return Poll::Ready(None),
-            Err(error) => return Poll::Ready(this.fail(error)),
+        loop {
+            match this.begin() {
+                Ok(true) => {}
+                Ok(false) => return Poll::Ready(None),
+                Err(error) => return Poll::Ready(this.fail(error)),
+            }
+            let Some(step) = &mut this.step else {
+                return Poll::Ready(None);
+            };
+            let Poll::Ready(result) = step.poll(&this.executor, &this.how, cx) else {
+                return Poll::Pending;
+            };
+            if let ControlFlow::Break(item) = this.end(result) {
+                return Poll::Ready(item);
+            }
         }
-        let Some(step) = &mut this.step else {
-            return Poll::Ready(None);
-        };
-        let poll = step.poll(&this.executor, &this.how, cx);
-        poll.map(|result| this.end(result))
     }
 }
 
@@ -309,92 +326,4 @@ impl fmt::Debug for Generation {
             .field("sampling", &self.choice.sampling)
             .finish_non_exhaustive()
     }
-}
-
-/// Chooses ids from scores.
-struct Choice {
-    sampling: Sampling,
-    random: u64,
-}
-
-impl Choice {
-    fn new(sampling: Sampling) -> Result<Self> {
-        let Sampling {
-            temperature,
-            top_k,
-            top_p,
-            seed,
-        } = sampling;
-        if !(temperature.is_finite() && temperature >= 0.0) {
-            return Err(refuse("the temperature", "a number that is not negative"));
-        }
-        if top_k == Some(0) {
-            return Err(refuse("top_k", "at least 1"));
-        }
-        if top_p.is_some_and(|p| p.is_nan() || p <= 0.0 || p > 1.0) {
-            return Err(refuse("top_p", "above 0 and at most 1"));
-        }
-        let random = seed;
-        Ok(Self { sampling, random })
-    }
-
-    fn choose(&mut self, scores: &[f32]) -> Result<u32> {
-        let highest = scores.iter().copied().filter(|s| !s.is_nan());
-        let highest = highest.fold(f32::NEG_INFINITY, f32::max);
-        if highest.is_infinite() {
-            return Err(refuse("the scores", "numbers"));
-        }
-        let place = match self.sampling.temperature {
-            0.0 => scores.iter().position(|&s| s == highest),
-            temperature => self.sample(scores, f64::from(highest), temperature),
-        };
-        Ok(place.unwrap_or_default() as u32)
-    }
-
-    fn sample(&mut self, scores: &[f32], highest: f64, temperature: f64) -> Option<usize> {
-        let weight = |s: f32| ((f64::from(s) - highest) / temperature).exp();
-        let weights = scores.iter().map(|&s| weight(s)).enumerate();
-        let mut weights: Vec<(usize, f64)> = weights.filter(|(_, w)| *w > 0.0).collect();
-        // the highest first, of equal ones the first
-        weights.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
-        weights.truncate(self.sampling.top_k.unwrap_or(usize::MAX));
-        if let Some(p) = self.sampling.top_p {
-            let all: f64 = weights.iter().map(|(_, w)| w).sum();
-            let mut sum = 0.0;
-            let reached = weights.iter().position(|(_, w)| {
-                sum += w;
-                sum >= p * all
-            });
-            weights.truncate(reached.map_or(usize::MAX, |last| last + 1));
-        }
-        let all: f64 = weights.iter().map(|(_, w)| w).sum();
-        let mut rest = self.uniform() * all;
-        let chosen = weights.iter().find(|(_, w)| {
-            rest -= w;
-            rest < 0.0
-        });
-        chosen.or(weights.last()).map(|(place, _)| *place)
-    }
-
-    /// From 0 to below 1: SplitMix64, as of
-    /// [Steele, Lea and Flood 2014](https://doi.org/10.1145/2714064.2660195).
-    fn uniform(&mut self) -> f64 {
-        self.random = self.random.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.random;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64
-    }
-}
-
-fn refuse(name: &'static str, must: &'static str) -> Error {
-    invalid(Reason::Argument { name, must })
-}
-
-fn invalid(reason: Reason) -> Error {
-    Error::Invalid(Arc::new(Invalid {
-        op: "generate",
-        operands: Vec::new(),
-        reason,
-    }))
 }

@@ -78,6 +78,11 @@ impl Cache {
         Self(model.blocks.iter().map(|_| KvCache::new(2)).collect())
     }
 
+    /// Whether it has a place for each of the model's layers.
+    pub(super) fn is_of(&self, model: &LlamaModel) -> bool {
+        self.0.len() == model.blocks.len()
+    }
+
     /// How many positions the text has.
     pub fn len(&self) -> usize {
         self.0.first().map_or(0, KvCache::current_seq_len)
@@ -205,7 +210,7 @@ impl LlamaModel {
         if length == 0 || length + start > self.max_length() {
             return refuse("the length", "1 to what the model has positions for");
         }
-        if cache.0.len() != self.blocks.len() {
+        if !cache.is_of(self) {
             return refuse("the cache", "of this model");
         }
         let mut states = self.words.forward(input_ids)?;

@@ -41,19 +41,19 @@ pub struct SentenceEncoder {
 }
 
 impl SentenceEncoder {
-    /// Of a model's folder, its weights on `device`: `config.json`, `model.safetensors`, and as
+    /// Of a model's folder, its weights on `device`: `config.json`, `model.safetensors` or its shards, and as
     /// sentence-transformers writes them `modules.json`, which says whether vectors are scaled to
     /// length 1, and the folder of the pooling that it names. Without `modules.json` it is the mean,
     /// and it is not scaled.
     ///
     /// # Errors
     /// A file that is missing or is not what it should be, by name: as [`Config::from_file`],
-    /// [`Params::load`] and [`BertModel::load`]; modules or a pooling that are not known here.
+    /// [`Params::load_dir`] and [`BertModel::load`]; modules or a pooling that are not known here.
     pub fn from_dir(dir: impl AsRef<Path>, device: &Device) -> Result<Self> {
         let dir = dir.as_ref();
         let config = Config::from_file(dir.join("config.json"))?;
         let (pooling, normalize) = modules(dir)?;
-        let params = Params::load(&[dir.join("model.safetensors")], device)?;
+        let params = Params::load_dir(dir, device)?;
         let model = BertModel::load(VarBuilder::from_params(&params), &config)?;
         Ok(Self::new(model, pooling, normalize, device))
     }

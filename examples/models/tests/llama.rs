@@ -4,7 +4,8 @@ use candle_core::quantized::{GgmlDType, QTensor, gguf_file};
 use candle_transformers::models::{llama as theirs, quantized_llama, qwen2};
 use candlewick::models::llama::{Cache, Config, LlamaModel};
 use candlewick::models::{Generation, Sampling};
-use candlewick::{Device, Error, Executor, LazyTensor, QuantizedParams, Submit, Tensor};
+use candlewick::nn::VarBuilder;
+use candlewick::{Device, Error, Executor, LazyTensor, Params, QuantizedParams, Submit, Tensor};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -375,9 +376,159 @@ fn caches_fork_and_go_back() {
     assert!(!close(&ten, &twenty));
 }
 
+/// A generation goes on from what another has read, as if it had read it itself.
+#[test]
+fn a_generation_goes_on_from_another() {
+    let executor = Executor::new(&Device::Cpu).unwrap();
+    let model = model("tiny-qwen2");
+    let start = |prompt: &[u32]| {
+        let text = Generation::new(&executor, &model, prompt, Sampling::greedy()).unwrap();
+        text.stop_at(&[])
+    };
+    let mut first = start(&[1, 9, 30]);
+    let ids: Vec<u32> = first.by_ref().take(10).map(Result::unwrap).collect();
+    let rest: Vec<u32> = first.by_ref().take(10).map(Result::unwrap).collect();
+    assert_eq!(first.cache().len(), 3 + 19, "the last id is not in there");
+    let mut cache = first.cache().clone();
+    cache.truncate(3 + 9).unwrap();
+    let forked = start(&ids[9..]).with_cache(cache.clone()).unwrap();
+    let forked: Vec<u32> = forked.take(10).map(Result::unwrap).collect();
+    assert_eq!(forked, rest);
+    let forked = start(&[1, 2]).with_cache(cache.clone()).unwrap();
+    assert_eq!(forked.count(), model.max_length() - 12 - 2 + 1);
+    let all = vec![1; model.max_length() - 11];
+    assert!(start(&all).with_cache(cache).is_err());
+}
+
+/// A prompt of several pieces: what candle-transformers makes of it at once.
+#[test]
+fn a_long_prompt_is_read_in_pieces() {
+    let executor = Executor::new(&Device::Cpu).unwrap();
+    let mut json: serde_json::Value = serde_json::from_str(&config_json("tiny-qwen2")).unwrap();
+    json["max_position_embeddings"] = 2048.into();
+    // candle-transformers has the window slide although the configuration says that it does not
+    json["sliding_window"] = 2048.into();
+    let config = Config::from_json(&json.to_string()).unwrap();
+    let params = Params::load_dir(dir("tiny-qwen2"), &Device::Cpu).unwrap();
+    let model = LlamaModel::load(VarBuilder::from_params(&params), &config).unwrap();
+    let model = Arc::new(model);
+    let config: qwen2::Config = serde_json::from_value(json).unwrap();
+    for length in [511u64, 512, 513, 1300] {
+        let prompt: Vec<u32> = (0..length).map(|i| (i * i % 151) as u32).collect();
+        let mut reference =
+            qwen2::ModelForCausalLM::new(&config, their_weights("tiny-qwen2")).unwrap();
+        let expected = theirs(&prompt, 8, |x, start| reference.forward(x, start));
+        let before = executor.stats().fragments_run;
+        let got = generate(&executor, &model, &prompt, 8);
+        assert_eq!(got, expected, "{length}");
+        let pieces = executor.stats().fragments_run - before - 7;
+        assert_eq!(pieces, length.div_ceil(512));
+    }
+}
+
+/// Llama's biases, which candle-transformers does not read: those of zero change nothing, another
+/// does, and none may be missing.
+#[test]
+fn biases_of_llama_are_read() {
+    let mut json: serde_json::Value = serde_json::from_str(&config_json("tiny-llama")).unwrap();
+    json["attention_bias"] = true.into();
+    let config = Config::from_json(&json.to_string()).unwrap();
+    assert!(config.attention_bias && config.attention_output_bias);
+    let zeros = |size: usize| Tensor::zeros(size, candle_core::DType::F32, &Device::Cpu).unwrap();
+    let mut weights = weights("tiny-llama");
+    for layer in 0..2 {
+        for (part, size) in [("q", 48), ("k", 24), ("v", 24), ("o", 48)] {
+            let name = format!("model.layers.{layer}.self_attn.{part}_proj.bias");
+            weights.insert(name, zeros(size));
+        }
+    }
+    let load = |weights: &HashMap<String, Tensor>| {
+        let params = Params::from_map(weights.clone()).unwrap();
+        LlamaModel::load(VarBuilder::from_params(&params), &config).map(Arc::new)
+    };
+    let executor = Executor::new(&Device::Cpu).unwrap();
+    let expected = their_llama(&[1, 7], 20);
+    let got = generate(&executor, &load(&weights).unwrap(), &[1, 7], 20);
+    assert_eq!(got, expected);
+    for part in ["q", "k", "v", "o"] {
+        let name = format!("model.layers.1.self_attn.{part}_proj.bias");
+        let was = weights[&name].clone();
+        let ramp: Vec<f32> = (0..was.elem_count())
+            .map(|i| (i as f32 * 1.7).sin() * 9.0)
+            .collect();
+        weights.insert(name.clone(), Tensor::new(&ramp[..], &Device::Cpu).unwrap());
+        let got = generate(&executor, &load(&weights).unwrap(), &[1, 7], 20);
+        assert_ne!(got, expected, "{part}");
+        weights.remove(&name);
+        let error = load(&weights).unwrap_err().to_string();
+        assert!(error.contains(&name), "{error}");
+        weights.insert(name, was);
+    }
+}
+
+/// What newer files say in one field is what older ones say in two.
+#[test]
+fn positions_by_either_field() {
+    let mut json: serde_json::Value = serde_json::from_str(&config_json("tiny-llama")).unwrap();
+    let old = Config::from_json(&json.to_string()).unwrap();
+    assert!(old.rope_scaling.is_some());
+    let yarn = serde_json::json!({"rope_type": "yarn", "factor": 2.0});
+    let mut rope = std::mem::replace(&mut json["rope_scaling"], yarn.clone());
+    let refused = |json: &serde_json::Value| {
+        let error = Config::from_json(&json.to_string()).unwrap_err();
+        assert!(error.to_string().contains("rope_type"), "{error}");
+    };
+    refused(&json);
+    json["rope_scaling"] = serde_json::Value::Null;
+    rope["rope_theta"] = json["rope_theta"].take();
+    json["rope_parameters"] = rope;
+    assert_eq!(Config::from_json(&json.to_string()).unwrap(), old);
+    json["rope_parameters"] = yarn;
+    refused(&json);
+}
+
+/// What a GGUF file asks for and is not done is refused, by its key.
+#[test]
+fn gguf_that_is_not_understood() {
+    let text = |text: &str| gguf_file::Value::String(text.to_owned());
+    for (place, (key, value)) in [
+        ("llama.rope.scaling.type", text("yarn")),
+        ("llama.rope.dimension_count", gguf_file::Value::U32(8)),
+        ("llama.context_length", gguf_file::Value::U32(1 << 27)),
+        ("llama.attention.head_count_kv", gguf_file::Value::U32(3)),
+        ("llama.embedding_length", text("wide")),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let more = [(key, value)];
+        let bytes = gguf_with("llama", "tiny-llama", GgmlDType::F32, &more);
+        let file = written(&format!("refused-{place}"), &bytes);
+        let error = LlamaModel::from_gguf_file(&file.0, &Device::Cpu).unwrap_err();
+        let key = key.strip_prefix("llama.").unwrap();
+        assert!(error.to_string().contains(key), "{key}: {error}");
+    }
+    let more = [("llama.rope.scaling.type", text("none"))];
+    let file = written(
+        "scaling-none",
+        &gguf_with("llama", "tiny-llama", GgmlDType::F32, &more),
+    );
+    assert!(LlamaModel::from_gguf_file(&file.0, &Device::Cpu).is_ok());
+}
+
 /// What GGUF files have: names of their own, metadata, quantized weights. Written here by Candle,
 /// read by both.
 fn gguf(architecture: &str, name: &str, kind: GgmlDType) -> Vec<u8> {
+    gguf_with(architecture, name, kind, &[])
+}
+
+/// The same with other metadata, or more.
+fn gguf_with(
+    architecture: &str,
+    name: &str,
+    kind: GgmlDType,
+    more: &[(&str, gguf_file::Value)],
+) -> Vec<u8> {
     let config: serde_json::Value = serde_json::from_str(&config_json(name)).unwrap();
     let number = |field: &str| gguf_file::Value::U32(config[field].as_u64().unwrap() as u32);
     let float = |field: &str| gguf_file::Value::F32(config[field].as_f64().unwrap() as f32);
@@ -433,8 +584,10 @@ fn gguf(architecture: &str, name: &str, kind: GgmlDType) -> Vec<u8> {
             (name, QTensor::quantize(tensor, kind).unwrap())
         })
         .collect();
+    let own = metadata.iter().map(|(k, v)| (&k[..], v));
+    let own = own.filter(|(k, _)| more.iter().all(|(other, _)| other != k));
     let metadata: Vec<(&str, &gguf_file::Value)> =
-        metadata.iter().map(|(k, v)| (&k[..], v)).collect();
+        own.chain(more.iter().map(|(k, v)| (*k, v))).collect();
     let tensors: Vec<(&str, &QTensor)> = tensors.iter().map(|(k, t)| (&k[..], t)).collect();
     let mut file = std::io::Cursor::new(Vec::new());
     gguf_file::write(&mut file, &metadata, &tensors).unwrap();
@@ -528,10 +681,7 @@ fn what_it_does_not_take() {
         ("head_dim", 7.into()),
         ("hidden_size", 0.into()),
         ("rope_theta", (-1.0).into()),
-        (
-            "rope_scaling",
-            serde_json::json!({"rope_type": "yarn", "factor": 2.0}),
-        ),
+        ("max_position_embeddings", (1 << 27).into()),
         ("eos_token_id", "two".into()),
         ("mlp_bias", true.into()),
         ("use_sliding_window", true.into()),

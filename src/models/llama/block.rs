@@ -65,17 +65,17 @@ impl Block {
         let (hidden, wide) = (config.hidden_size, config.intermediate_size);
         let (heads, kv_heads) = (config.num_attention_heads, config.num_key_value_heads);
         let (queries, keys) = (heads * config.head_dim, kv_heads * config.head_dim);
-        let project = |float, gguf, sizes, bias| {
-            weights.projection(&name(float, gguf), sizes, bias && config.attention_bias)
-        };
+        let project =
+            |float, gguf, sizes, bias| weights.projection(&name(float, gguf), sizes, bias);
+        let (own, out) = (config.attention_bias, config.attention_output_bias);
         let attention = MultiHeadAttention::new(
-            project("self_attn.q_proj", "attn_q", (hidden, queries), true)?,
-            project("self_attn.k_proj", "attn_k", (hidden, keys), true)?,
-            project("self_attn.v_proj", "attn_v", (hidden, keys), true)?,
+            project("self_attn.q_proj", "attn_q", (hidden, queries), own)?,
+            project("self_attn.k_proj", "attn_k", (hidden, keys), own)?,
+            project("self_attn.v_proj", "attn_v", (hidden, keys), own)?,
             heads,
             kv_heads,
         );
-        let output = project("self_attn.o_proj", "attn_output", (queries, hidden), false)?;
+        let output = project("self_attn.o_proj", "attn_output", (queries, hidden), out)?;
         Ok(Self {
             attention_norm: weights.norm(&name("input_layernorm", "attn_norm"), config)?,
             attention: attention.with_output(output).with_rotary(rotary.clone()),

@@ -47,6 +47,8 @@ pub struct Config {
     pub tie_word_embeddings: bool,
     /// Whether queries, keys and values have a bias.
     pub attention_bias: bool,
+    /// Whether the projection behind the heads has one: Llama's where the others have, Qwen2's not.
+    pub attention_output_bias: bool,
     /// The ids that end a text.
     pub eos_token_id: Vec<u32>,
 }
@@ -64,6 +66,9 @@ pub struct RopeScaling {
     /// The length of the texts that the model saw first.
     pub original_max_position_embeddings: usize,
 }
+
+/// Numbers in the table of positions: a million positions of heads of 128.
+const LARGEST_TABLE: usize = 1 << 27;
 
 impl Config {
     /// From the text of a `config.json`.
@@ -98,6 +103,17 @@ impl Config {
                 return Err(fields.refuse(field, "false"));
             }
         }
+        // newer files have all of the positions in one field
+        let parameters = fields.object("rope_parameters")?;
+        let rope = parameters.as_ref().unwrap_or(fields);
+        let scaled = match parameters {
+            Some(_) => parameters.as_ref().map(scaling).transpose()?.flatten(),
+            None => {
+                let scaled = fields.object("rope_scaling")?;
+                scaled.as_ref().map(scaling).transpose()?.flatten()
+            }
+        };
+        let bias = fields.flag("attention_bias")?;
         let (hidden, heads) = (
             fields.size("hidden_size")?,
             fields.size("num_attention_heads")?,
@@ -113,11 +129,12 @@ impl Config {
                 .unwrap_or(heads),
             head_dim: fields.size_if_given("head_dim")?.unwrap_or(hidden / heads),
             rms_norm_eps: fields.number("rms_norm_eps")?,
-            rope_theta: fields.number_if_given("rope_theta")?.unwrap_or(10_000.0),
-            rope_scaling: scaling(fields)?,
+            rope_theta: rope.number_if_given("rope_theta")?.unwrap_or(10_000.0),
+            rope_scaling: scaled,
             max_position_embeddings: fields.size("max_position_embeddings")?,
             tie_word_embeddings: fields.flag("tie_word_embeddings")?.unwrap_or(false),
-            attention_bias: fields.flag("attention_bias")?.unwrap_or(qwen),
+            attention_bias: bias.unwrap_or(qwen),
+            attention_output_bias: bias.unwrap_or(false) && !qwen,
             eos_token_id: fields.ids("eos_token_id")?,
         };
         config.check(|field, must| fields.refuse(field, must))?;
@@ -130,6 +147,10 @@ impl Config {
     /// As [`from_json`](Self::from_json), by the keys of the metadata.
     pub fn from_gguf(weights: &QuantizedParams) -> Result<Self> {
         let fields = super::gguf::fields(weights)?;
+        let scaling = fields.text("rope.scaling.type")?;
+        if scaling.is_some_and(|scaling| scaling != "none") {
+            return Err(fields.refuse("rope.scaling.type", "\"none\""));
+        }
         let heads = fields.size("attention.head_count")?;
         let hidden = fields.size("embedding_length")?;
         let config = Self {
@@ -152,9 +173,18 @@ impl Config {
             max_position_embeddings: fields.size_if_given("context_length")?.unwrap_or(4096),
             tie_word_embeddings: !weights.contains("output.weight"),
             attention_bias: weights.contains("blk.0.attn_q.bias"),
+            attention_output_bias: weights.contains("blk.0.attn_output.bias"),
             eos_token_id: fields.id("eos_token_id")?.into_iter().collect(),
         };
-        config.check(|field, must| fields.refuse(field, must))?;
+        let turned = fields.size_if_given("rope.dimension_count")?;
+        if turned.is_some_and(|turned| turned != config.head_dim) {
+            return Err(fields.refuse("rope.dimension_count", "the size of a head"));
+        }
+        config.check(|field, must| match field {
+            "num_key_value_heads" => fields.refuse("attention.head_count_kv", must),
+            "max_position_embeddings" => fields.refuse("context_length", must),
+            _ => fields.refuse("attention.key_length", must),
+        })?;
         Ok(config)
     }
 
@@ -170,7 +200,12 @@ impl Config {
             ));
         }
         if self.head_dim == 0 || !self.head_dim.is_multiple_of(2) {
-            return Err(refuse("head_dim", "even, for positions turn pairs"));
+            let must = "even, as hidden_size over num_attention_heads must be if it is not given";
+            return Err(refuse("head_dim", must));
+        }
+        if self.max_position_embeddings.saturating_mul(self.head_dim) > LARGEST_TABLE {
+            let must = "so many that the table of positions has at most 2^27 numbers";
+            return Err(refuse("max_position_embeddings", must));
         }
         Ok(())
     }
@@ -199,25 +234,26 @@ impl RopeScaling {
     }
 }
 
+/// What the fields of a scaling say.
 fn scaling(fields: &Fields) -> Result<Option<RopeScaling>> {
-    let Some(scaling) = fields.object("rope_scaling")? else {
-        return Ok(None);
-    };
-    match scaling.text("rope_type")?.or(scaling.text("type")?) {
+    match fields.text("rope_type")?.or(fields.text("type")?) {
         Some("default") => Ok(None),
         Some("llama3") => {
             let scaling = RopeScaling {
-                factor: scaling.number("factor")?,
-                low_freq_factor: scaling.number("low_freq_factor")?,
-                high_freq_factor: scaling.number("high_freq_factor")?,
-                original_max_position_embeddings: scaling
+                factor: fields.number("factor")?,
+                low_freq_factor: fields.number("low_freq_factor")?,
+                high_freq_factor: fields.number("high_freq_factor")?,
+                original_max_position_embeddings: fields
                     .size("original_max_position_embeddings")?,
             };
-            match scaling.factor > 0.0 && scaling.high_freq_factor > scaling.low_freq_factor {
+            if scaling.factor == 0.0 {
+                return Err(fields.refuse("factor", "more than 0"));
+            }
+            match scaling.high_freq_factor > scaling.low_freq_factor {
                 true => Ok(Some(scaling)),
-                false => Err(fields.refuse("rope_scaling", "of factors in their order")),
+                false => Err(fields.refuse("high_freq_factor", "more than low_freq_factor")),
             }
         }
-        _ => Err(fields.refuse("rope_scaling", "of type \"llama3\" or \"default\"")),
+        _ => Err(fields.refuse("rope_type", "\"llama3\" or \"default\"")),
     }
 }

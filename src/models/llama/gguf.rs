@@ -3,9 +3,10 @@
 use super::super::Fields;
 use super::{Config, Projection};
 use crate::nn::{QLinear, RmsNorm};
-use crate::{ConfigError, LazyTensor, QuantizedParams, Result};
+use crate::{ConfigError, Invalid, LazyTensor, QuantizedParams, Reason, Result};
 use candle_core::quantized::gguf_file::Value;
 use serde_json::{Map, Value as Json, json};
+use std::sync::Arc;
 
 /// The metadata of the architecture, its prefix left out.
 pub(super) fn fields(weights: &QuantizedParams) -> Result<Fields> {
@@ -24,11 +25,11 @@ pub(super) fn fields(weights: &QuantizedParams) -> Result<Fields> {
     let mut map = Map::new();
     for key in KEYS {
         if let Some(value) = weights.metadata(&format!("{architecture}.{key}")) {
-            map.insert((*key).to_owned(), number(value));
+            map.insert((*key).to_owned(), json_of(value));
         }
     }
     if let Some(value) = weights.metadata("tokenizer.ggml.eos_token_id") {
-        map.insert("eos_token_id".to_owned(), number(value));
+        map.insert("eos_token_id".to_owned(), json_of(value));
     }
     let embeddings = weights.get("token_embd.weight")?;
     if let [vocabulary, _] = embeddings.shape().dims() {
@@ -46,11 +47,13 @@ const KEYS: &[&str] = &[
     "context_length",
     "embedding_length",
     "feed_forward_length",
+    "rope.dimension_count",
     "rope.freq_base",
+    "rope.scaling.type",
 ];
 
-/// What is no number becomes nothing that a field would take.
-fn number(value: &Value) -> Json {
+/// What is no number and no text becomes nothing that a field would take.
+fn json_of(value: &Value) -> Json {
     let float = |x: f64| serde_json::Number::from_f64(x).map_or(Json::Null, Json::Number);
     match value {
         Value::U8(n) => json!(n),
@@ -64,6 +67,7 @@ fn number(value: &Value) -> Json {
         // the shortest decimal that means this f32, as a configuration would have it
         Value::F32(x) => x.to_string().parse().map_or(Json::Null, float),
         Value::F64(x) => float(*x),
+        Value::String(text) => json!(text),
         other => json!(format!("{other:?}")),
     }
 }
@@ -78,7 +82,14 @@ pub(super) fn frequencies(weights: &QuantizedParams, config: &Config) -> Result<
     let mut frequencies = config.frequencies();
     if weights.contains("rope_freqs.weight") {
         let factors = checked(weights, "rope_freqs.weight", &[frequencies.len()])?;
-        let factors = factors.to_vec1::<f32>().unwrap_or_default();
+        let factors = factors.to_vec1::<f32>().map_err(|error| {
+            let operands = [(factors.dims(), factors.dtype())];
+            crate::Error::Invalid(Arc::new(Invalid {
+                op: "rope_freqs",
+                operands: operands.map(|(dims, dtype)| (dims.into(), dtype)).into(),
+                reason: Reason::Candle(error),
+            }))
+        })?;
         frequencies
             .iter_mut()
             .zip(factors)
