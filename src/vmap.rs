@@ -81,9 +81,27 @@ impl<R: Results> Vmap<'_, R> {
     /// # Errors
     /// No arguments; arguments without the dimension, with different numbers of items along it, or
     /// with none, for then nothing tells what the results would be; [`Error::Arguments`]; what the
-    /// function returns; results whose shapes or dtypes differ from item to item; and those of
-    /// [`Executor::submit`]. If the work of one item fails, the handle gets its error.
+    /// function returns; results whose number, shapes or dtypes differ from item to item; and those
+    /// of [`Executor::submit`]. If the work of one item fails, the handle gets its error.
     pub fn submit<A: Argument>(&self, arguments: &[A]) -> Result<Handle<R>> {
+        self.submit_with(arguments, Submit::new())
+    }
+
+    /// The same, submitting each as `how` says.
+    ///
+    /// # Errors
+    /// [`Error::DeadlineExceeded`], and those of [`submit`](Self::submit).
+    ///
+    /// ```
+    /// use candlewick::{Device, Executor, LazyTensor, Priority, Submit, Tensor};
+    /// let executor = Executor::new(&Device::Cpu)?;
+    /// let norms = executor.vmap(|x: &LazyTensor| x.sqr()?.sum_all()?.sqrt(), 0);
+    /// let xs = Tensor::new(&[[3f32, 4.0], [6.0, 8.0]], &Device::Cpu)?;
+    /// let later = Submit::new().priority(Priority::Background);
+    /// assert_eq!(norms.submit_with(&[xs], later)?.wait()?.to_vec1::<f32>()?, [5.0, 10.0]);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn submit_with<A: Argument>(&self, arguments: &[A], how: Submit) -> Result<Handle<R>> {
         let arguments = arguments
             .iter()
             .map(|argument| self.ready(argument.given()));
@@ -93,15 +111,20 @@ impl<R: Results> Vmap<'_, R> {
             let slice = |x: &LazyTensor| x.narrow(self.axis, item, 1)?.squeeze(self.axis);
             let slices: Vec<LazyTensor> = arguments.iter().map(slice).collect::<Result<_>>()?;
             let outputs = (self.function)(&slices)?;
+            if item == 0 {
+                columns.resize_with(outputs.len(), Vec::new);
+            } else if outputs.len() != columns.len() {
+                let (name, must) = ("the number of results", "the same for every item");
+                return refuse(&arguments, Reason::Argument { name, must });
+            }
             // the tensors keep the work going: the handle is not needed
-            drop(self.executor.submit(&outputs[..])?);
-            columns.resize_with(outputs.len(), Vec::new);
+            drop(self.executor.submit_with(&outputs[..], how.clone())?);
             let all = columns.iter_mut().zip(outputs);
             all.for_each(|(column, output)| column.push(output));
         }
         let together = columns.iter().map(|column| LazyTensor::stack(column, 0));
         let together: Vec<LazyTensor> = together.collect::<Result<_>>()?;
-        self.executor.submit_as(&together[..], &Submit::new())
+        self.executor.submit_as(&together[..], &how)
     }
 
     /// An argument that need not be computed for each item.
@@ -119,22 +142,25 @@ impl<R: Results> Vmap<'_, R> {
 
     /// How many items the arguments have.
     fn items(&self, arguments: &[LazyTensor]) -> Result<usize> {
-        let operands = || arguments.iter().map(|x| (x.dims(), x.dtype()));
-        let refuse = |reason| Err(Error::invalid("vmap", operands(), reason));
         let count = |x: &LazyTensor| x.dims().get(self.axis).copied();
         let Some(items) = arguments.first().and_then(count) else {
             let (name, must) = ("axis", "a dimension of every argument");
-            return refuse(Reason::Argument { name, must });
+            return refuse(arguments, Reason::Argument { name, must });
         };
         if arguments.iter().any(|x| count(x) != Some(items)) {
-            return refuse(Reason::Shapes);
+            return refuse(arguments, Reason::Shapes);
         }
         if items == 0 {
             let (name, must) = ("the number of items", "at least 1");
-            return refuse(Reason::Argument { name, must });
+            return refuse(arguments, Reason::Argument { name, must });
         }
         Ok(items)
     }
+}
+
+fn refuse<T>(arguments: &[LazyTensor], reason: Reason) -> Result<T> {
+    let operands = arguments.iter().map(|x| (x.dims(), x.dtype()));
+    Err(Error::invalid("vmap", operands, reason))
 }
 
 impl<R> fmt::Debug for Vmap<'_, R> {

@@ -101,6 +101,17 @@ fn what_it_does_not_take() {
     assert!(two.submit(&[random(&[3, 2]), random(&[4, 2])]).is_err());
     let wrong = executor.vmap(|x: &LazyTensor| x.matmul(x), 0);
     assert!(wrong.submit(&[random(&[3, 2])]).is_err());
+    // another number of results for the second item
+    let calls = std::sync::atomic::AtomicUsize::new(0);
+    let varies = executor.vmap(
+        |x: &LazyTensor| {
+            let call = calls.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+            Ok(vec![x.clone(); 1 + (call + 1) % 2])
+        },
+        0,
+    );
+    let error = varies.submit(&[random(&[3, 2])]).unwrap_err().to_string();
+    assert!(error.contains("the number of results"), "{error}");
     // one item that fails: its error
     let rows = LazyTensor::ones((4, 2), DType::F32, &Device::Cpu).unwrap();
     let pick = executor.vmap(|i: &LazyTensor| rows.index_select(&i.unsqueeze(0)?, 0), 0);
