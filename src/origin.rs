@@ -5,7 +5,8 @@
 //! from the one before) give back the memory of the old ones.
 //!
 //! The owner forgets the origin only after the node's slot has begun to run; from then on the
-//! slot can no longer be cancelled. So a reader that finds no origin is certain to find the
+//! slot can no longer be given up. A slot that was given up keeps its node's origin, also when
+//! others of the same fragment run. So a reader that finds no origin is certain to find the
 //! slot: see `docs/concurrency.md`, "Cutting".
 
 use crate::sync::RwLock;

@@ -123,6 +123,7 @@ scenarios! {
     executor::parts_apart, Some(1), false, [];
     executor::two_closers, Some(2), false, ["ran", "closed"];
     executor::two_withdraw, Some(2), false, ["mine last", "other last"];
+    executor::given_up_beside, Some(2), false, ["ran", "given up"];
     batch::gather_vs_send, Some(2), false, ["together", "apart"];
     batch::gather_vs_cancel, Some(2), false, ["cancelled", "too late", "together"];
     batch::spoiler_runs_apart, Some(2), false, ["together"];

@@ -5,6 +5,7 @@ use candlewick::actor::core::{Core, Limits};
 use candlewick::actor::engine::{Engine, Member, Results};
 use candlewick::actor::park::block_on;
 use candlewick::actor::submission::Submission;
+use candlewick::origin::Origin;
 use candlewick::store::node_store::{Held, NodeStore};
 use candlewick::store::slot::{Outcome, Slot};
 use candlewick::store::tag::Tag;
@@ -23,12 +24,14 @@ use std::time::Duration;
 pub enum Toy {}
 
 /// What a fragment does.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Work {
     /// Added to the sum of the inputs.
     pub add: u32,
     /// Counts the work that exists.
     pub alive: Alive,
+    /// Of each of several outputs; nothing once it is given up.
+    pub origins: Vec<Option<Arc<Origin<u32>>>>,
 }
 
 /// A failure of the toy.
@@ -81,6 +84,11 @@ impl Kind for Toy {
     type Work = Work;
     type Value = u32;
     type Error = ToyError;
+    fn given_up(work: &mut Work, output: usize) {
+        if let Some(origin) = work.origins.get_mut(output) {
+            *origin = None;
+        }
+    }
     fn panicked(_: Box<dyn Any + Send>) -> ToyError {
         ToyError::Panicked
     }
@@ -148,6 +156,9 @@ impl Engine for ToyEngine {
     fn issue(&mut self, work: &mut Work, inputs: &[Held<Toy>]) -> Results<Toy> {
         self.runs.fetch_add(1, SeqCst);
         self.order.lock().unwrap().push(work.add);
+        for origin in work.origins.iter().flatten() {
+            let _ = origin.forget();
+        }
         let sum = inputs.iter().try_fold(0, |sum, input| {
             let value = input.slot().peek(|outcome| match outcome {
                 Outcome::Ready(value) => Ok(*value),
@@ -171,7 +182,9 @@ impl Engine for ToyEngine {
             TOGETHER => sum.map(|sum| sum + 2),
             add => sum.map(|sum| sum + add),
         };
-        SmallVec::from_iter([result])
+        (0..work.origins.len().max(1))
+            .map(|_| result.clone())
+            .collect()
     }
     fn max_delay(&self) -> Duration {
         self.delay
@@ -308,7 +321,7 @@ fn submit_permitted(
     if claimed.is_complete() {
         let work = Work {
             add,
-            alive: Alive::default(),
+            ..Work::default()
         };
         claimed.send(
             |outputs| Payload {

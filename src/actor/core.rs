@@ -29,6 +29,14 @@ pub struct Limits {
     pub lending: bool,
 }
 
+/// The most batches of a round, after which the owner looks again for inputs that have ended without
+/// being run: under load there is always a next batch.
+const ROUND: usize = if cfg!(any(candlewick_loom, candlewick_shuttle)) {
+    2
+} else {
+    64
+};
+
 /// The error type of an engine.
 pub type ErrorOf<E> = <<E as Engine>::Kind as Kind>::Error;
 
@@ -265,13 +273,14 @@ impl<E: Engine> Core<E> {
             self.turn.take();
             loop {
                 self.turn.start_round();
-                self.guarded(|owner| {
+                let left = self.guarded(|owner| {
                     owner.receive(self);
-                    while owner.run_batch(self) {}
                     owner.recheck();
-                    while owner.run_batch(self) {}
-                    false
+                    (0..ROUND).all(|_| owner.run_batch(self))
                 });
+                if left {
+                    continue;
+                }
                 if self.admission.is_drained() && self.guarded(|owner| owner.is_empty()) {
                     return self.leave();
                 }

@@ -3,7 +3,7 @@
 //! First in, first out for each producer; turns among the producers of one priority; what is more
 //! urgent before what is less. No more than [`PATIENCE`] turns pass over what is less urgent.
 
-use crate::store::tag::{Priority, Tag};
+use crate::store::tag::Priority;
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 use std::collections::VecDeque;
@@ -75,16 +75,16 @@ impl<T> Line<T> {
     }
 
     /// Behind the others of the same producer and priority.
-    pub fn push(&mut self, tag: &Tag, item: T) {
-        let class = &mut self.classes[tag.priority as usize];
-        class.lane(tag.producer).queue.push_back(item);
+    pub fn push(&mut self, producer: u64, priority: Priority, item: T) {
+        let class = &mut self.classes[priority as usize];
+        class.lane(producer).queue.push_back(item);
         self.len += 1;
     }
 
     /// Before the others of the same producer and priority.
-    pub fn push_front(&mut self, tag: &Tag, item: T) {
-        let class = &mut self.classes[tag.priority as usize];
-        class.lane(tag.producer).queue.push_front(item);
+    pub fn push_front(&mut self, producer: u64, priority: Priority, item: T) {
+        let class = &mut self.classes[priority as usize];
+        class.lane(producer).queue.push_front(item);
         self.len += 1;
     }
 

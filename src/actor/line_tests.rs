@@ -1,18 +1,10 @@
 use super::*;
 use proptest::prelude::*;
 
-fn tag(producer: u64, priority: Priority) -> Tag {
-    Tag {
-        producer,
-        priority,
-        deadline: None,
-    }
-}
-
 fn line(items: &[(u64, Priority, u32)]) -> Line<u32> {
     let mut line = Line::new();
     for &(producer, priority, item) in items {
-        line.push(&tag(producer, priority), item);
+        line.push(producer, priority, item);
     }
     line
 }
@@ -37,7 +29,7 @@ fn producers_take_turns() {
 fn nobody_gets_two_turns_in_a_row() {
     let mut line = line(&[(1, Normal, 0), (2, Normal, 10), (2, Normal, 11)]);
     assert_eq!(line.pop(), Some(0));
-    line.push(&tag(1, Normal), 1);
+    line.push(1, Normal, 1);
     assert_eq!(drain(&mut line), [10, 1, 11]);
 }
 
@@ -55,8 +47,8 @@ fn urgent_goes_first() {
 #[test]
 fn a_front_is_before_the_producers_own() {
     let mut line = line(&[(1, Normal, 1), (2, Normal, 10)]);
-    line.push_front(&tag(2, Normal), 9);
-    line.push_front(&tag(3, Normal), 30);
+    line.push_front(2, Normal, 9);
+    line.push_front(3, Normal, 30);
     assert_eq!(drain(&mut line), [1, 9, 30, 10]);
 }
 
@@ -64,7 +56,7 @@ fn a_front_is_before_the_producers_own() {
 fn what_is_less_urgent_has_its_turn() {
     let mut line = line(&[(1, Background, 1000), (1, Normal, 500)]);
     for i in 0..100 {
-        line.push(&tag(2, Interactive), i);
+        line.push(2, Interactive, i);
     }
     let order = drain(&mut line);
     let at = |item| order.iter().position(|&i| i == item).unwrap() as u32;
@@ -105,7 +97,7 @@ fn the_less_urgent_do_not_ride_along() {
     assert_eq!(line.take_where(100, |_| Look::Take), [] as [u32; 0]);
     assert_eq!(line.pop(), Some(0));
     assert_eq!(line.take_where(100, |_| Look::Take), [2]);
-    line.push(&tag(5, Interactive), 4);
+    line.push(5, Interactive, 4);
     assert_eq!(line.pop(), Some(4));
     assert_eq!(line.pop(), Some(1));
     assert!(line.is_empty());
@@ -155,12 +147,12 @@ proptest! {
         for step in steps {
             match step {
                 Step::Push(p, c) => {
-                    line.push(&tag(p, classes[c as usize]), (p, c, next));
+                    line.push(p, classes[c as usize], (p, c, next));
                     model.entry((p, c)).or_default().push_back(next);
                     next += 1;
                 }
                 Step::Front(p, c) => {
-                    line.push_front(&tag(p, classes[c as usize]), (p, c, next));
+                    line.push_front(p, classes[c as usize], (p, c, next));
                     model.entry((p, c)).or_default().push_front(next);
                     next += 1;
                 }

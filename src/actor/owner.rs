@@ -5,6 +5,7 @@ use super::core::{Core, ErrorOf, Fate};
 use super::engine::{Engine, Member, Results};
 use super::line::{Line, Look};
 use crate::store::slot::Begun;
+use crate::store::tag::Tag;
 use crate::store::task::{Payload, Taken, Task};
 use crate::store::{Kind, NodeId};
 use crate::sync::channel::Receiver;
@@ -12,6 +13,7 @@ use crate::sync::{Arc, Deadline};
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
 
 /// The most fragments that are issued before their results are waited for: bounds how long a
 /// result that is done can stay unpublished behind others.
@@ -19,6 +21,9 @@ const BATCH: usize = 32;
 
 /// So many queued fragments are looked at for those that may run together.
 const LOOK_AHEAD: usize = 256;
+
+/// A batch that waits for others notices so soon that the executor closes.
+const CLOSING: Duration = Duration::from_millis(1);
 
 /// A fragment that has begun.
 struct Running<K: Kind> {
@@ -59,8 +64,24 @@ impl<E: Engine> Owner<E> {
 
     fn line_up(&mut self) {
         while let Ok(task) = self.queue.try_recv() {
-            self.ready.push(task.tag(), task.clone());
+            self.push(task);
         }
+    }
+
+    /// Behind its producer's others.
+    fn push(&mut self, task: Arc<Task<E::Kind>>) {
+        let &Tag {
+            producer, priority, ..
+        } = task.tag();
+        self.ready.push(producer, priority, task);
+    }
+
+    /// Before its producer's others.
+    fn push_front(&mut self, task: Arc<Task<E::Kind>>) {
+        let &Tag {
+            producer, priority, ..
+        } = task.tag();
+        self.ready.push_front(producer, priority, task);
     }
 
     /// Whether received work is waiting to run.
@@ -75,8 +96,12 @@ impl<E: Engine> Owner<E> {
 
     /// Looks at the blocked fragments again: an input may have ended without being run.
     pub fn recheck(&mut self) {
-        for task in self.blocked.drain().flat_map(|(_, tasks)| tasks) {
-            self.ready.push_front(task.tag(), task.clone());
+        let ended = |_: &NodeId, tasks: &mut Vec<Arc<Task<E::Kind>>>| {
+            tasks.iter().any(|task| !task.waits())
+        };
+        let ended: Vec<_> = self.blocked.extract_if(ended).collect();
+        for task in ended.into_iter().flat_map(|(_, tasks)| tasks) {
+            self.push_front(task);
         }
     }
 
@@ -86,7 +111,7 @@ impl<E: Engine> Owner<E> {
             return self.refuse(&fate, core);
         }
         if self.ready.len() > 1 {
-            self.line_up(); // whoever came meanwhile takes turns with those who were here
+            self.receive(core); // whoever came meanwhile takes turns with those who were here
         }
         let most = if self.synchronous { 1 } else { BATCH };
         let mut batch = AllBegun::<E::Kind>::new();
@@ -116,7 +141,7 @@ impl<E: Engine> Owner<E> {
             Taken::Blocked(input) => self.blocked.entry(input).or_default().push(task),
             Taken::Parts(parts) => {
                 self.unpack(parts, &task);
-                self.ready.push_front(task.tag(), task.clone());
+                self.push_front(task);
             }
             Taken::Withdrawn => core.withdrawn(&task),
         }
@@ -136,14 +161,17 @@ impl<E: Engine> Owner<E> {
             return;
         };
         // for more to come, as long as nobody waits whom that would hold up
-        while self.engine.has_room(&open) && self.ready.is_empty() && core.fate().is_none() {
-            let more = patience.left().map(|left| self.queue.recv_timeout(left));
-            let Some(Ok(task)) = more else {
+        let nobody_waits = |this: &Self| this.ready.is_empty() && this.blocked.is_empty();
+        while self.engine.has_room(&open) && nobody_waits(self) && !core.admission().is_closed() {
+            let Some(left) = patience.left() else {
                 return;
             };
-            self.ready.push(task.tag(), task.clone());
-            self.line_up();
-            self.gather_ready(&mut open, batch, core);
+            // in pieces: closing wakes nobody here
+            if let Ok(task) = self.queue.recv_timeout(left.min(CLOSING)) {
+                self.push(task);
+                self.line_up();
+                self.gather_ready(&mut open, batch, core);
+            }
         }
     }
 
@@ -203,7 +231,9 @@ impl<E: Engine> Owner<E> {
 
     /// Ends all that is ready or blocked without running it.
     fn refuse(&mut self, fate: &Fate<ErrorOf<E>>, core: &Core<E>) -> bool {
-        self.recheck();
+        for task in std::mem::take(&mut self.blocked).into_values().flatten() {
+            self.push_front(task);
+        }
         let Some(task) = self.ready.pop() else {
             return false;
         };
@@ -224,7 +254,7 @@ impl<E: Engine> Owner<E> {
     fn begin(
         &mut self,
         task: &Task<E::Kind>,
-        payload: Payload<E::Kind>,
+        mut payload: Payload<E::Kind>,
         core: &Core<E>,
     ) -> Option<Running<E::Kind>> {
         let late = task.tag().is_late() && payload.expire();
@@ -238,6 +268,9 @@ impl<E: Engine> Owner<E> {
             discard(payload);
             return None;
         }
+        for (place, _) in outputs.iter().enumerate().filter(|(_, o)| o.is_none()) {
+            E::Kind::given_up(&mut payload.work, place);
+        }
         core.begun(task);
         Some(Running { payload, outputs })
     }
@@ -246,7 +279,7 @@ impl<E: Engine> Owner<E> {
     fn unpack(&mut self, parts: Vec<Payload<E::Kind>>, of: &Task<E::Kind>) {
         for part in parts.into_iter().rev() {
             let part = Task::part(part, of.tag().clone());
-            self.ready.push_front(of.tag(), Arc::new(part));
+            self.push_front(Arc::new(part));
         }
     }
 
@@ -320,7 +353,7 @@ impl<E: Engine> Owner<E> {
             output.finish(result);
             if let Some(unblocked) = self.blocked.remove(&id) {
                 for task in unblocked.into_iter().rev() {
-                    self.ready.push_front(task.tag(), task.clone());
+                    self.push_front(task);
                 }
             }
         }

@@ -6,7 +6,7 @@ use super::groups::{Source, groups};
 use super::joint::{Joint, Piece};
 use super::runner::{Runner, Tensors, Work};
 use super::value::{Stored, Value};
-use super::{EngineStep, Part};
+use super::{Part, PartStep};
 use crate::actor::engine::{Member as Fragment, Results};
 use crate::error::Cause;
 use crate::graph::fragment::ValueId;
@@ -367,15 +367,15 @@ impl<'a> Batch<'_, 'a> {
             let (run, kept) = match &work.plan.steps[step] {
                 Step::Op(op) if copies(work.op(op)) => {
                     let elements = op.dims.iter().product();
-                    (EngineStep::Copy(work.op(op), elements), [None; 2])
+                    (PartStep::Copy(work.op(op), elements), [None; 2])
                 }
                 Step::Op(op) => {
                     let piece = self.op(member, op)?;
                     self.put(member, step, piece);
                     continue;
                 }
-                Step::Fused(step) => (EngineStep::Fused(step), [None; 2]),
-                Step::Product(step) => (EngineStep::Product(step), work.kept_by(step)),
+                Step::Fused(step) => (PartStep::Fused(step), [None; 2]),
+                Step::Product(step) => (PartStep::Product(step), work.kept_by(step)),
             };
             let inputs = work.plan.steps[step].inputs();
             let inputs = inputs.iter().map(|&value| self.whole(member, value));

@@ -104,7 +104,7 @@ pub(crate) trait CommandStream: Send {
 
 /// A step of one fragment, which runs beside those of others.
 pub(crate) struct Part<'a> {
-    pub(crate) step: EngineStep<'a>,
+    pub(crate) step: PartStep<'a>,
     pub(crate) inputs: SmallVec<[Tensor; 4]>,
     pub(crate) scalars: &'a [f32],
     /// What belongs to its right sides.
@@ -113,7 +113,7 @@ pub(crate) struct Part<'a> {
 
 /// What runs beside other things.
 #[derive(Clone, Copy)]
-pub(crate) enum EngineStep<'a> {
+pub(crate) enum PartStep<'a> {
     Fused(&'a Fused),
     Product(&'a Product),
     /// An operation of Candle's that copies, and divides nothing itself; and how many elements.
@@ -127,9 +127,9 @@ impl Part<'_> {
     /// About so many simple operations.
     fn work(&self) -> usize {
         match self.step {
-            EngineStep::Fused(step) => step.rows * step.cols * step.instrs.len(),
-            EngineStep::Product(step) => step.effort(),
-            EngineStep::Copy(_, elements) => elements * COPY,
+            PartStep::Fused(step) => step.rows * step.cols * step.instrs.len(),
+            PartStep::Product(step) => step.effort(),
+            PartStep::Copy(_, elements) => elements * COPY,
         }
     }
 }

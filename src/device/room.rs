@@ -24,7 +24,9 @@ pub struct Batching {
     /// At most so many bytes in one value of all fragments together; 64 MiB by default.
     pub bytes: usize,
     /// How long a batch that is not full waits for others that may come, if nothing else waits; not
-    /// at all by default. It costs every request that much where few come at once.
+    /// at all by default. It costs every request that much where few come at once, and a thread that
+    /// waits does not run the queue itself ([`Builder::lending`](crate::executor::Builder::lending)):
+    /// it would wait in others' place.
     pub max_delay: Duration,
 }
 

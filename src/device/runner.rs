@@ -38,7 +38,7 @@ pub(crate) struct Work {
 }
 
 impl Work {
-    /// Its nodes no longer need what they are made of.
+    /// The nodes whose results it makes no longer need what they are made of.
     fn begin(&self) {
         let nodes = self
             .outputs
@@ -74,7 +74,7 @@ impl Work {
 
 /// What must be known of a node whose result is computed.
 pub(crate) struct Output {
-    /// When the work begins, the node no longer needs its origin.
+    /// When the work begins, the node no longer needs its origin. Nothing, if it is not begun.
     pub(crate) node: Weak<Node>,
     /// The size of the result.
     pub(crate) bytes: u64,
@@ -106,6 +106,12 @@ impl Kind for Tensors {
     type Work = Box<Work>; // moved several times on its way
     type Value = Stored;
     type Error = Error;
+
+    fn given_up(work: &mut Box<Work>, output: usize) {
+        if let Some(output) = work.outputs.get_mut(output) {
+            output.node = Weak::new();
+        }
+    }
 
     fn panicked(panic: Box<dyn Any + Send>) -> Error {
         Error::Failed(outside(Cause::Panic(message(panic))))

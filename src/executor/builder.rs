@@ -180,7 +180,7 @@ impl Builder {
         let limits = Limits {
             fragments: capacity,
             bytes: self.queue_bytes,
-            lending: self.lending,
+            lending: self.lending && self.batching.max_delay.is_zero(),
         };
         let engine = Runner::new(stream, id, meter.clone(), self.batching);
         let core = Core::start(limits, engine, self.thread_name).map_err(BuildError::Thread)?;

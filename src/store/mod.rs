@@ -20,6 +20,10 @@ pub trait Kind: Sized + Send + Sync + 'static {
     /// Why there is none; shared by all who asked.
     type Error: Clone + Send + Sync + 'static;
 
+    /// An output of the work will not begin, although others will: somebody may have it computed
+    /// anew, so the work leaves it alone.
+    fn given_up(work: &mut Self::Work, output: usize);
+
     /// The error of a fragment whose work panicked.
     fn panicked(panic: Box<dyn Any + Send>) -> Self::Error;
     /// The error of an executor whose owner panicked outside of any work.

@@ -114,6 +114,13 @@ impl<K: Kind> Task<K> {
         })
     }
 
+    /// Whether it is to run, and an input has not ended.
+    pub fn waits(&self) -> bool {
+        let cell = self.payload.lock();
+        cell.as_ref()
+            .is_some_and(|payload| payload.blocked_by().is_some())
+    }
+
     /// Takes the payload out if it can run.
     pub fn take_if_ready(&self) -> Taken<K> {
         let mut cell = self.payload.lock();

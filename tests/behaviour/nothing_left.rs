@@ -1,6 +1,9 @@
 //! At rest nothing is left, however large it was.
 
 use crate::common::*;
+use candlewick::{Device, Handle, LazyTensor};
+use std::collections::VecDeque;
+use std::time::Duration;
 
 #[test]
 fn at_rest_there_are_no_nodes_and_no_bytes() {
@@ -88,5 +91,32 @@ fn deep_graphs_need_no_deep_stack() {
             assert_eq!(executor.stats().live_nodes, 0);
         });
         thread.unwrap().join().unwrap();
+    });
+}
+
+/// Results that the owner frees go while it is busy, not only when it comes to rest.
+#[test]
+fn results_go_home_under_load() {
+    const IN_FLIGHT: usize = 200;
+    const ALL: usize = 3000;
+    within_limit(|| {
+        let (executor, script) = simulated(2 * IN_FLIGHT);
+        // slower than the submitter, so that the queue is never empty
+        script.latency(Duration::ZERO, Duration::from_millis(2));
+        let size = 1024 * size_of::<f32>();
+        let submit = |i: usize| {
+            let x = LazyTensor::full(i as f32, 1024, &Device::Cpu).unwrap();
+            executor.submit(&x.exp().unwrap()).unwrap()
+        };
+        let mut queued: VecDeque<Handle> = (0..IN_FLIGHT).map(submit).collect();
+        let mut most = 0;
+        for i in IN_FLIGHT..ALL {
+            queued.push_back(submit(i));
+            drop(queued.pop_front().unwrap().wait().unwrap());
+            most = most.max(executor.stats().live_bytes);
+        }
+        // of those in flight, those that a batch has just made, and no more than some rounds'
+        let bound = (4 * IN_FLIGHT * size) as u64;
+        assert!(most <= bound, "{most} bytes, not {bound}");
     });
 }

@@ -1,7 +1,9 @@
 //! Work that nobody can observe any more is not done.
 
 use crate::common::*;
+use candlewick::{Cancel, Submit};
 use std::sync::Arc;
+use std::time::Duration;
 
 #[test]
 fn dropping_every_handle_and_tensor_withdraws() {
@@ -112,5 +114,36 @@ fn a_long_chain_of_queued_fragments_is_withdrawn_without_recursion() {
         });
         thread.unwrap().join().unwrap();
         busy.wait().unwrap();
+    });
+}
+
+/// Of two outputs one is given up and the other runs: the one that was given up can be asked for
+/// again, by itself and in a graph.
+#[test]
+fn what_was_given_up_beside_another_is_computed_anew() {
+    within_limit(|| {
+        for late in [false, true] {
+            let (executor, script, busy) = held(10);
+            let (a, b) = (Counted::new(Act::AddOne), Counted::new(Act::AddOne));
+            let (x, y) = (a.on(&tensor(1.0)), b.on(&tensor(2.0)));
+            let how = match late {
+                true => Submit::within(Duration::from_millis(5)),
+                false => Submit::new(),
+            };
+            let both = executor.submit_with((&x, &y), how).unwrap();
+            let one = executor.submit(&y).unwrap();
+            match late {
+                true => std::thread::sleep(Duration::from_millis(10)),
+                false => assert_eq!(both.cancel(), Cancel::Shared),
+            }
+            script.resume();
+            assert_eq!(value(&one.wait().unwrap()), 3.0);
+            let _ = busy.wait();
+            assert!(both.wait().is_err());
+            let twice = executor.submit(&(&x + &x).unwrap()).unwrap();
+            assert_eq!(value(&twice.wait().unwrap()), 4.0);
+            assert_eq!(value(&executor.submit(&x).unwrap().wait().unwrap()), 2.0);
+            assert_eq!(b.runs(), 1);
+        }
     });
 }

@@ -5,10 +5,12 @@ use crate::toy::*;
 use candlewick::actor::admission::Refused;
 use candlewick::actor::park::block_on;
 use candlewick::actor::submission::Submission;
+use candlewick::origin::Origin;
+use candlewick::store::node_store::NodeStore;
 use candlewick::store::slot::{Cancel, Outcome};
 use candlewick::store::tag::Tag;
 use candlewick::store::task::Payload;
-use candlewick::sync::thread;
+use candlewick::sync::{Arc, thread};
 use smallvec::SmallVec;
 use std::future::Future;
 use std::pin::pin;
@@ -179,7 +181,7 @@ pub fn dependency_order() {
     });
     let work = Work {
         add: 5,
-        alive: Alive::default(),
+        ..Work::default()
     };
     claimed.send(
         |outputs| Payload {
@@ -213,12 +215,64 @@ pub fn dropped_claim() {
     nothing_left(&ex, [1, 2]);
 }
 
+/// Of two outputs one is cancelled and somebody shares the other: who comes for the first later finds
+/// its slot, or what it is made of. Never neither.
+pub fn given_up_beside() {
+    let ex = start(2, ToyEngine::gpu());
+    let permit = ex.try_admit(0).expect("room");
+    let claimed = ex.claim(permit, &[1, 2], Tag::default());
+    let both = Submission::new(ex.clone(), claimed.slots().iter().cloned().collect());
+    let other = NodeStore::acquire(ex.store(), 2);
+    let origins = [1, 2].map(|id| Arc::new(Origin::new(id)));
+    let work = Work {
+        add: 5,
+        origins: origins.iter().cloned().map(Some).collect(),
+        ..Work::default()
+    };
+    claimed.send(
+        |outputs| Payload {
+            work,
+            inputs: SmallVec::new(),
+            outputs,
+            rest: Vec::new(),
+        },
+        false,
+    );
+    let e = ex.clone();
+    let t = spawn(move || {
+        let other = other.expect("claimed");
+        let mut key = None;
+        let ended = std::future::poll_fn(|cx| e.poll(other.slot(), cx, &mut key));
+        block_on(ended, None).expect("no deadline");
+        if let Some(key) = key {
+            other.slot().deregister(key);
+        }
+        assert_eq!(peek(other.slot()), Some(Outcome::Ready(5)));
+    });
+    let _ = both.cancel();
+    for asked in 0.. {
+        assert!(asked < 2, "neither an origin nor a slot");
+        if NodeStore::acquire(ex.store(), 1).is_some() {
+            saw("ran");
+            break;
+        }
+        if origins[0].read(|id| assert_eq!(*id, 1)).is_some() {
+            saw("given up");
+            break;
+        }
+    }
+    t.join().unwrap();
+    drop(both);
+    shutdown(&ex);
+    nothing_left(&ex, [1, 2]);
+}
+
 /// Cancelling what somebody else's fragment depends on does not cancel it.
 pub fn cancel_vs_dependent() {
     let ex = start(2, ToyEngine::gpu());
     let first = submit(&ex, 1, 5, &[], false).unwrap();
     let e = ex.clone();
-    let held = candlewick::store::node_store::NodeStore::acquire(ex.store(), 1);
+    let held = NodeStore::acquire(ex.store(), 1);
     assert!(held.is_some());
     let t = spawn(move || {
         let s = submit(&e, 2, 10, &[1], false).unwrap();
@@ -313,7 +367,7 @@ pub fn failure_spreads() {
     let ex = start(2, ToyEngine::gpu());
     let first = submit(&ex, 1, FAILS, &[], false).unwrap();
     let e = ex.clone();
-    let held = candlewick::store::node_store::NodeStore::acquire(ex.store(), 1);
+    let held = NodeStore::acquire(ex.store(), 1);
     let t = spawn(move || {
         let s = submit(&e, 2, 10, &[1], false).unwrap();
         assert_eq!(wait_async(&s), Outcome::Failed(ToyError::Failed));
@@ -385,7 +439,11 @@ pub fn two_withdraw() {
     let (alive, count) = Alive::counted();
     claimed.send(
         |outputs| Payload {
-            work: Work { add: 1, alive },
+            work: Work {
+                add: 1,
+                alive,
+                ..Work::default()
+            },
             inputs: SmallVec::new(),
             outputs,
             rest: Vec::new(),
@@ -423,7 +481,7 @@ pub fn parts_apart() {
     });
     let other = loop {
         // the other's claim, which is all that `r` needs
-        match candlewick::store::node_store::NodeStore::acquire(ex.store(), s) {
+        match NodeStore::acquire(ex.store(), s) {
             Some(held) => break held,
             None => thread::yield_now(),
         }
@@ -438,7 +496,7 @@ pub fn parts_apart() {
             };
             let work = Work {
                 add,
-                alive: Alive::default(),
+                ..Work::default()
             };
             let (inputs, outputs) = (input.into_iter().collect(), SmallVec::from_iter([slot]));
             Ok::<_, ()>(Payload {

@@ -70,7 +70,7 @@ pub fn deferred_vs_waiter() {
     });
     let work = Work {
         add: 5,
-        alive: Alive::default(),
+        ..Work::default()
     };
     claimed.send(
         |outputs| candlewick::store::task::Payload {
@@ -102,7 +102,7 @@ pub fn deferred_vs_dependent() {
     });
     let work = Work {
         add: 5,
-        alive: Alive::default(),
+        ..Work::default()
     };
     claimed.send(
         |outputs| candlewick::store::task::Payload {

@@ -123,7 +123,11 @@ pub fn cancel_vs_claim() {
 
 fn payload(alive: Alive) -> Payload<Toy> {
     Payload {
-        work: Work { add: 1, alive },
+        work: Work {
+            add: 1,
+            alive,
+            ..Work::default()
+        },
         inputs: Default::default(),
         outputs: Default::default(),
         rest: Vec::new(),

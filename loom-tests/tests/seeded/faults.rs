@@ -109,10 +109,11 @@ faults! {
     "actor/event.rs": "        woken.wake();" => "        drop(woken);", submit_await_close, STUCK;
     // batches
     "actor/line.rs": "Look::Leave => *place += 1," => "Look::Leave => drop(queue.remove(*place)),", dependent_stays_behind, STUCK;
-    "actor/owner.rs": "                    self.ready.push_front(task.tag(), task.clone());\n                }\n            }" => "                    drop(task);\n                }\n            }", parts_apart, STUCK;
+    "actor/owner.rs": "                    self.push_front(task);\n                }\n            }" => "                    drop(task);\n                }\n            }", parts_apart, STUCK;
     "actor/owner.rs": "                    self.run(SmallVec::from_iter([culprit]), core);" => "                    drop(culprit);", spoiler_runs_apart, "left == right";
     "actor/owner.rs": "                _ => break," => "                _ => return,", wrecked_batch, "left == right";
     "actor/owner.rs": "            drop(<E::Kind as Kind>::panicked(panic)); // with care: it is foreign" => "            std::panic::resume_unwind(panic);", wrecked_batch, "left == right";
+    "actor/owner.rs": "            E::Kind::given_up(&mut payload.work, place);" => "            let _ = (&mut payload.work, place);", given_up_beside, "neither an origin nor a slot";
     // helpers
     "actor/crew.rs": "(w & OPEN != 0 && number(w) != last).then_some(w + INSIDE)" => "(number(w) != last).then_some(w + INSIDE)", share_twice, RACE;
     "actor/crew.rs": "let entered = self.word.fetch_update(Acquire, Relaxed, |w| {" => "let entered = self.word.fetch_update(Relaxed, Relaxed, |w| {", share_twice, RACE;
@@ -131,7 +132,7 @@ faults! {
     "store/slot.rs": "(phase(w) == PENDING && w & DUE != 0).then_some" => "(w & DUE != 0).then_some", expire_vs_cancel, "FAILED";
     "store/slot.rs": "matches!(phase(word), CANCELLED | EXPIRED)" => "matches!(phase(word), CANCELLED)", late_vs_submit, "FAILED";
     "actor/owner.rs": "                true => core.expired(task)," => "                true => {}", late_vs_submit, STUCK;
-    "actor/owner.rs": "        self.line_up(); // whoever came" => "        // whoever came", flood_vs_single, "overtaken";
+    "actor/owner.rs": "            self.receive(core); // whoever came" => "            // whoever came", flood_vs_single, "overtaken";
     "actor/line.rs": "            false => self.turns.push_back(at),\n        }\n        item" => "            false => self.turns.push_front(at),\n        }\n        item", flood_vs_single, "overtaken";
     // protocols again, one line each
     "store/slot.rs": "        if let Some(key) = key.take() {\n            self.deregister(key);\n        }\n        Poll::Ready(())" => "        Poll::Ready(())", poll_vs_publish, "a waker was left behind";
@@ -148,7 +149,7 @@ faults! {
     "actor/turn.rs": "} else if old & PENDING != 0 {" => "} else if false {", two_deferred, STUCK;
     "actor/turn.rs": "self.word.fetch_update(Release, Relaxed, |w| Some(next(w)))" => "self.word.fetch_update(Acquire, Relaxed, |w| Some(next(w)))", borrow_after_borrow, RACE;
     "actor/turn.rs": "(w & (HELD | CALLED) == CALLED).then_some(HELD)" => "(w & CALLED == CALLED).then_some(HELD)", post_vs_hand_back, RACE;
-    "actor/core.rs": "                self.guarded(|owner| {\n                    owner.receive(self);\n" => "                self.guarded(|owner| {\n                    owner.receive(self);\n                    self.turn.start_round();\n", round_vs_deferred, STUCK;
+    "actor/core.rs": "                let left = self.guarded(|owner| {\n                    owner.receive(self);\n" => "                let left = self.guarded(|owner| {\n                    owner.receive(self);\n                    self.turn.start_round();\n", round_vs_deferred, STUCK;
     "actor/core.rs": "self.turn.call_if_unattended();" => "", deferred_vs_waiter, STUCK;
     "actor/core.rs": "        self.doomed.store(1, Relaxed);\n" => "", owner_panics, "left == right";
     "actor/core.rs": "place.is_some_and(|place| self.core.admission.leave(place))" => "place.is_some_and(|place| { let _ = self.core.admission.leave(place); false })", dropped_admission, STUCK;

@@ -13,7 +13,7 @@ mod pool;
 mod product;
 
 use super::workers::Workers;
-use super::{CommandStream, EngineStep, Part, eval};
+use super::{CommandStream, Part, PartStep, eval};
 use crate::error::Cause;
 use crate::graph::{Kept, Op};
 use crate::plan::{Fused, Product};
@@ -140,9 +140,9 @@ impl CommandStream for CpuStream {
         let pool = &mut self.pool;
         let begun = parts.iter().map(|part| {
             let (dims, dtype) = match part.step {
-                EngineStep::Fused(step) => (&step.dims[..], step.dtype),
-                EngineStep::Product(step) => (&step.dims[..], DType::F32),
-                EngineStep::Copy(..) => (&[0][..], DType::F32), // it makes its own
+                PartStep::Fused(step) => (&step.dims[..], step.dtype),
+                PartStep::Product(step) => (&step.dims[..], DType::F32),
+                PartStep::Copy(..) => (&[0][..], DType::F32), // it makes its own
             };
             (part, room(pool, dtype, elements(dims)))
         });
@@ -150,9 +150,9 @@ impl CommandStream for CpuStream {
         let run = |(part, buffer): (&Part<'_>, Result<CpuStorage, Cause>), workers: &Workers| {
             let inputs: SmallVec<[&Tensor; 4]> = part.inputs.iter().collect();
             match part.step {
-                EngineStep::Copy(op, _) => eval::eval(op, &inputs),
-                EngineStep::Fused(step) => fused_in(buffer?, step, &inputs, part.scalars, workers),
-                EngineStep::Product(step) => {
+                PartStep::Copy(op, _) => eval::eval(op, &inputs),
+                PartStep::Fused(step) => fused_in(buffer?, step, &inputs, part.scalars, workers),
+                PartStep::Product(step) => {
                     let kept = part.kept.map(|kept| kept.filter(|_| pack));
                     let buffer = f32::cpu_storage_data(buffer?).map_err(Cause::Candle)?;
                     product_in(buffer, step, &inputs, part.scalars, kept, workers)
