@@ -118,6 +118,11 @@ impl BertModel {
         self.positions.dims()[0]
     }
 
+    /// The number of ids that there are: each must be below it.
+    pub fn vocab_size(&self) -> usize {
+        self.words.embeddings().dims()[0]
+    }
+
     /// The size of a hidden state.
     pub fn hidden_size(&self) -> usize {
         self.words.hidden_size()

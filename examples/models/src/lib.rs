@@ -46,6 +46,13 @@ impl Texts {
     pub fn ids(&self, text: &str) -> Result<Vec<u32>> {
         Ok(self.tokenizer.encode(text, true)?.get_ids().to_vec())
     }
+
+    /// The ids of a text, unless it is too long.
+    pub fn whole_ids(&self, text: &str) -> Result<Option<Vec<u32>>> {
+        let encoding = self.tokenizer.encode(text, true)?;
+        let whole = encoding.get_overflowing().is_empty();
+        Ok(whole.then(|| encoding.get_ids().to_vec()))
+    }
 }
 
 /// The same model by candle-transformers, eager: what answers are compared with.
