@@ -9,11 +9,15 @@
 //!   is queued and pads it, 8 or 32 at once, or sorts it by length first.
 //! - `decoder`: 16 layers, 512 wide, random weights; a request is the next token of a user's text,
 //!   and the users' texts have different lengths.
+//! - `load`: MiniLM's weights from their file, in a process of its own each time, with the memory that
+//!   it took at most.
 
 #[path = "common/actor.rs"]
 mod actor;
 #[path = "common/closed_loop.rs"]
 mod closed_loop;
+#[path = "models/load.rs"]
+mod load;
 
 use candle_transformers::models::llama as theirs;
 use candlewick::models::llama::{self, LlamaModel};
@@ -29,12 +33,18 @@ use std::sync::{Arc, Mutex};
 const SENTENCES: &str = include_str!("../examples/models/tests/sentences.txt");
 
 fn main() {
+    if load::is_child() {
+        return;
+    }
     let options = Options::read(4.0);
     if options.wants("minilm") {
         minilm(&options);
     }
     if options.wants("decoder") {
         decoder(&options);
+    }
+    if options.wants("load") {
+        load::run(&options);
     }
 }
 
@@ -43,6 +53,39 @@ fn random(dims: &[usize], spread: f32) -> Tensor {
 }
 
 // ---- sentences ----------------------------------------------------------------------------
+
+/// Weights of MiniLM's shapes.
+fn minilm_weights() -> HashMap<String, Tensor> {
+    let mut weights = HashMap::new();
+    let mut add = |name: String, dims: &[usize]| {
+        let spread = if dims.len() == 2 { 0.05 } else { 0.5 };
+        weights.insert(name, random(dims, spread));
+    };
+    for (name, rows) in [("word", 30_522), ("position", 512), ("token_type", 2)] {
+        add(format!("embeddings.{name}_embeddings.weight"), &[rows, 384]);
+    }
+    let mut layers = vec![("embeddings.LayerNorm".to_owned(), vec![384])];
+    for i in 0..6 {
+        let layer = format!("encoder.layer.{i}");
+        for (name, dims) in [
+            ("attention.self.query", vec![384, 384]),
+            ("attention.self.key", vec![384, 384]),
+            ("attention.self.value", vec![384, 384]),
+            ("attention.output.dense", vec![384, 384]),
+            ("attention.output.LayerNorm", vec![384]),
+            ("intermediate.dense", vec![1536, 384]),
+            ("output.dense", vec![384, 1536]),
+            ("output.LayerNorm", vec![384]),
+        ] {
+            layers.push((format!("{layer}.{name}"), dims));
+        }
+    }
+    for (name, dims) in layers {
+        add(format!("{name}.weight"), &dims);
+        add(format!("{name}.bias"), &dims[..1]);
+    }
+    weights
+}
 
 /// The model twice, and sentences as ids.
 struct Sentences {
@@ -74,34 +117,7 @@ impl Sentences {
             "max_position_embeddings": 512, "type_vocab_size": 2, "layer_norm_eps": 1e-12,
             "hidden_act": "gelu", "hidden_dropout_prob": 0.1, "initializer_range": 0.02,
             "pad_token_id": 0}"#;
-        let mut weights = HashMap::new();
-        let mut add = |name: String, dims: &[usize]| {
-            let spread = if dims.len() == 2 { 0.05 } else { 0.5 };
-            weights.insert(name, random(dims, spread));
-        };
-        for (name, rows) in [("word", 30_522), ("position", 512), ("token_type", 2)] {
-            add(format!("embeddings.{name}_embeddings.weight"), &[rows, 384]);
-        }
-        let mut layers = vec![("embeddings.LayerNorm".to_owned(), vec![384])];
-        for i in 0..6 {
-            let layer = format!("encoder.layer.{i}");
-            for (name, dims) in [
-                ("attention.self.query", vec![384, 384]),
-                ("attention.self.key", vec![384, 384]),
-                ("attention.self.value", vec![384, 384]),
-                ("attention.output.dense", vec![384, 384]),
-                ("attention.output.LayerNorm", vec![384]),
-                ("intermediate.dense", vec![1536, 384]),
-                ("output.dense", vec![384, 1536]),
-                ("output.LayerNorm", vec![384]),
-            ] {
-                layers.push((format!("{layer}.{name}"), dims));
-            }
-        }
-        for (name, dims) in layers {
-            add(format!("{name}.weight"), &dims);
-            add(format!("{name}.bias"), &dims[..1]);
-        }
+        let weights = minilm_weights();
         let config = bert::Config::from_json(json).unwrap();
         let params = Params::from_map(weights.clone()).unwrap();
         let model = bert::BertModel::load(VarBuilder::from_params(&params), &config).unwrap();

@@ -97,7 +97,7 @@ fn report(options: &Options, workload: &str, contender: &str, producers: usize, 
 }
 
 pub(crate) struct Options {
-    json: bool,
+    pub(crate) json: bool,
     seconds: f64,
     workload: Option<String>,
     producers: Option<usize>,

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 /// Bytes copied between two reports, and between two times that pages are given back: long enough
 /// that neither costs anything, short beside the weights of a model.
-const PIECE: usize = 8 << 20;
+const PIECE: usize = 4 << 20;
 
 /// A file that is read.
 pub(super) struct Mapped {
