@@ -232,3 +232,80 @@ fn what_is_made_of_weights_alone() {
         (&x.relu().unwrap() + &number).unwrap()
     });
 }
+
+/// What `explain` says of a batch is what a batch does.
+#[test]
+fn explanations_are_right() {
+    let shapes = [[16, 16]; 4].into_iter().chain([[16, 40], [40, 16]]);
+    let w: Vec<_> = shapes.map(|d| LazyTensor::from(random(&d))).collect();
+    let norm = LazyTensor::from(random(&[16]));
+    let host = |len: usize, width: usize| {
+        let numbers = vec![0.25f32; len * width];
+        LazyTensor::from_vec(numbers, (len, width), &Device::Cpu).unwrap()
+    };
+    let table = LazyTensor::from(random(&[50, 16]));
+    type Make<'a> = Box<dyn Fn(usize) -> LazyTensor + 'a>;
+    let attention = |_| layer(&host(5, 16), &w, &norm, 2).unwrap();
+    let looked_up = |i: usize| {
+        let ids = LazyTensor::new(&[i as u32, 7, 3], &Device::Cpu).unwrap();
+        let rows = table.index_select(&ids, 0).unwrap();
+        rows.matmul(&w[0]).unwrap().gelu().unwrap()
+    };
+    // too large to be brought together
+    let large = |_| host(64, 128).exp().unwrap().tanh().unwrap();
+    let sorted = |_| {
+        let x = host(2, 16).matmul(&w[0]).unwrap();
+        let (sorted, _) = x.sort_last_dim(true).unwrap();
+        (sorted.exp().unwrap() + 1.0).unwrap()
+    };
+    let all: [(Make<'_>, usize); 4] = [
+        (Box::new(attention), 7),
+        (Box::new(looked_up), 2),
+        (Box::new(large), 0),
+        (Box::new(sorted), 2),
+    ];
+    for (make, as_one) in all {
+        let executor = Executor::new(&Device::Cpu).unwrap();
+        let outputs: Vec<LazyTensor> = (0..6).map(&make).collect();
+        let plan = executor.explain(&outputs[0]).unwrap();
+        assert_eq!(plan.steps_in_batch(), Some(as_one), "{plan}");
+        let before = executor.stats().batch_bytes_moved;
+        let (results, batched) = at_once(&executor, &outputs);
+        assert!(results.iter().all(Result::is_ok));
+        assert_eq!(batched, 6, "{plan}");
+        let moved = executor.stats().batch_bytes_moved - before;
+        assert_eq!(
+            moved,
+            6 * plan.batch_bytes_moved().unwrap() as u64,
+            "{plan}"
+        );
+    }
+}
+
+#[test]
+fn explanations_tell_why_not() {
+    let executor = Executor::new(&Device::Cpu).unwrap();
+    let w = LazyTensor::from(random(&[8, 8]));
+    let zeros = |dims: &[usize]| LazyTensor::zeros(dims, DType::F32, &Device::Cpu).unwrap();
+    for (y, why) in [
+        (
+            zeros(&[300, 8]).matmul(&w).unwrap(),
+            "in no batch: a product has 300 rows\n",
+        ),
+        (
+            zeros(&[2048, 1024]).exp().unwrap(),
+            "in no batch: a value has 8.0 MiB\n",
+        ),
+        (
+            zeros(&[3, 8]).arg_sort_last_dim(true).unwrap(),
+            "in no batch: all goes through Candle\n",
+        ),
+    ] {
+        let plan = executor.explain(&y).unwrap();
+        assert_eq!(
+            (plan.steps_in_batch(), plan.batch_bytes_moved()),
+            (None, None)
+        );
+        assert!(plan.to_string().ends_with(why), "{plan}");
+    }
+}

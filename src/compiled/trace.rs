@@ -150,6 +150,7 @@ fn captured_as(source: &SourceValue<Submitted>) -> SourceValue<NodeId> {
         value: source.value,
         dims: source.dims.clone(),
         dtype: source.dtype,
+        handed_in: source.handed_in,
         source: match &source.source {
             Source::Leaf(tensor, kept) => Source::Leaf(tensor.clone(), kept.clone()),
             Source::Submitted(held) => Source::Submitted(held.slot().id()),
@@ -165,6 +166,7 @@ fn captured_by(
         value: source.value,
         dims: source.dims.clone(),
         dtype: source.dtype,
+        handed_in: source.handed_in,
         source: match &source.source {
             Source::Leaf(tensor, kept) => Source::Leaf(tensor.clone(), kept.clone()),
             Source::Submitted(id) => Source::Submitted(NodeStore::acquire(home.core.store(), *id)?),

@@ -18,9 +18,6 @@ use smallvec::SmallVec;
 use std::rc::Rc;
 use std::sync::Arc;
 
-/// So many bytes of a fragment are worth copying, to save what it costs to begin and end a step.
-const WORTH_MOVING: usize = 16 << 10;
-
 /// A fragment of a batch.
 struct Member<'a> {
     work: &'a Work,
@@ -241,21 +238,17 @@ impl<'a> Batch<'_, 'a> {
 
     // ---- as one ----------------------------------------------------------------------------
 
-    /// Whether bringing the operands together costs less than it saves. It is always worth it for
-    /// products whose right side is read for all: there are more of its columns than of rows.
+    /// Whether bringing the operands together costs less than it saves.
     fn is_worth_joining(&self, members: &[usize], step: usize) -> bool {
         let Some(rows) = self.members[members[0]].rows(step) else {
             return false;
         };
-        if matches!(&rows.kind, Kind::Product(factors) if !factors.is_stacked()) {
-            return true;
-        }
         let inputs = self.members[members[0]].plan().steps[step].inputs();
         let moved = inputs
             .iter()
             .filter(|&&value| !self.is_joined(members, value));
         let moved = moved.map(|&value| self.bytes(members[0], value));
-        moved.sum::<usize>() <= WORTH_MOVING
+        rows.is_worth_moving(moved.sum())
     }
 
     /// Whether a value is the same for all, or in one buffer already.

@@ -37,6 +37,9 @@ pub(crate) struct SourceValue<S> {
     pub(crate) value: ValueId,
     pub(crate) dims: Dims,
     pub(crate) dtype: DType,
+    /// Whether it is a tensor that was handed in, as parameters are, and was not made from host
+    /// data for this graph.
+    pub(crate) handed_in: bool,
     pub(crate) source: Source<S>,
 }
 
@@ -220,9 +223,14 @@ impl<S, F: FnMut(&Node) -> Result<Option<S>>> Cut<S, F> {
 
     /// Gives a tensor a value that no node stands for.
     pub(crate) fn tensor(&mut self, tensor: Tensor) -> ValueId {
-        let (dims, dtype) = (Dims::from_slice(tensor.dims()), tensor.dtype());
         let value = self.next_value();
-        self.source(value, dims, dtype, Source::Leaf(tensor, None))
+        self.source(SourceValue {
+            value,
+            dims: Dims::from_slice(tensor.dims()),
+            dtype: tensor.dtype(),
+            handed_in: false,
+            source: Source::Leaf(tensor, None),
+        })
     }
 
     /// What was cut so far makes the arguments of a compiled function. What follows knows their
@@ -246,7 +254,7 @@ impl<S, F: FnMut(&Node) -> Result<Option<S>>> Cut<S, F> {
         }
         loop {
             if let Some(slot) = (self.submitted)(node)? {
-                return Ok(Some(self.source_of(node, Source::Submitted(slot))));
+                return Ok(Some(self.source_of(node, false, Source::Submitted(slot))));
             }
             let look = node.origin.read(|expr| match expr {
                 Expr::Leaf { tensor, host, kept } => {
@@ -255,7 +263,7 @@ impl<S, F: FnMut(&Node) -> Result<Option<S>>> Cut<S, F> {
                         self.fragment.host_bytes += bytes as u64;
                     }
                     let leaf = Source::Leaf(tensor.clone(), kept.clone());
-                    Ok(Some(self.source_of(node, leaf)))
+                    Ok(Some(self.source_of(node, !host, leaf)))
                 }
                 Expr::Op { op, inputs } => {
                     let mut left = Inputs::new();
@@ -299,19 +307,21 @@ impl<S, F: FnMut(&Node) -> Result<Option<S>>> Cut<S, F> {
         value
     }
 
-    fn source_of(&mut self, node: &Node, source: Source<S>) -> ValueId {
+    fn source_of(&mut self, node: &Node, handed_in: bool, source: Source<S>) -> ValueId {
         let value = self.next_value();
         self.numbering.put(node.id, value);
-        self.source(value, copy(&node.dims), node.dtype, source)
+        self.source(SourceValue {
+            value,
+            dims: copy(&node.dims),
+            dtype: node.dtype,
+            handed_in,
+            source,
+        })
     }
 
-    fn source(&mut self, value: ValueId, dims: Dims, dtype: DType, source: Source<S>) -> ValueId {
-        self.fragment.sources.push(SourceValue {
-            value,
-            dims,
-            dtype,
-            source,
-        });
+    fn source(&mut self, source: SourceValue<S>) -> ValueId {
+        let value = source.value;
+        self.fragment.sources.push(source);
         value
     }
 

@@ -77,6 +77,19 @@ pub(crate) struct Factors {
     second: Option<(ValueId, Program)>,
 }
 
+/// So many bytes of a fragment are worth copying, to save what it costs to begin and end a step.
+const WORTH_MOVING: usize = 16 << 10;
+
+impl Rows {
+    /// Whether running as one saves more than it costs to bring so many bytes of each fragment
+    /// together. It always does for products whose right side is read for all: there are more of its
+    /// columns than of rows.
+    pub(crate) fn is_worth_moving(&self, bytes: usize) -> bool {
+        bytes <= WORTH_MOVING
+            || matches!(&self.kind, Kind::Product(factors) if !factors.is_stacked())
+    }
+}
+
 /// Which values are the same for all, and how many elements each has.
 struct Values<'a> {
     same: Vec<bool>,

@@ -1,5 +1,7 @@
 //! Plans for people: as text, and as graphs in the DOT language.
 
+mod batching;
+
 use super::draft::PlannedOp;
 use super::estimate::{Cost, Known, bytes, cost, flops, human};
 use super::layout::is_view;
@@ -7,6 +9,7 @@ use super::product::Product;
 use super::{Fused, OpStep, Plan, Step};
 use crate::graph::Op;
 use crate::graph::fragment::{Fragment, Source, ValueId};
+use batching::Batching;
 use std::collections::BTreeSet;
 use std::fmt::{self, Write};
 
@@ -15,7 +18,9 @@ use std::fmt::{self, Write};
 /// Its `Display` is the plan: a line for each tensor that it begins with; two for each step, the
 /// second with estimates of the bytes it reads and writes and of the operations on numbers, and
 /// with the values that are done with after it, whose buffers go back to the pool for later steps,
-/// or are freed; and the totals. `candle` is an operation that Candle runs by itself; `fused` and
+/// or are freed; and the totals. In brackets is how the step would run in a
+/// [batch](crate::Batching) on the CPU, with others like it: of the same structure, with host data
+/// and results of other submissions of their own, and handed the same tensors. `candle` is an operation that Candle runs by itself; `fused` and
 /// `product` are the CPU engine's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Explanation {
@@ -25,6 +30,7 @@ pub struct Explanation {
     steps: usize,
     engine: usize,
     cost: Cost,
+    batched: Option<(usize, usize)>,
 }
 
 impl fmt::Display for Explanation {
@@ -70,6 +76,18 @@ impl Explanation {
     pub fn flops(&self) -> usize {
         self.cost.work
     }
+
+    /// How many steps would run as one with those of others, in a [batch](crate::Batching) on the
+    /// CPU; `None` if the fragment runs by itself, for the reason that is the last line of the text.
+    pub fn steps_in_batch(&self) -> Option<usize> {
+        self.batched.map(|(steps, _)| steps)
+    }
+
+    /// How many bytes of the fragment would be copied for a batch: for each in it,
+    /// [`Stats::batch_bytes_moved`](crate::Stats::batch_bytes_moved) grows by so many.
+    pub fn batch_bytes_moved(&self) -> Option<usize> {
+        self.batched.map(|(_, bytes)| bytes)
+    }
 }
 
 /// Explains the plan of a fragment.
@@ -94,8 +112,10 @@ pub(super) fn explain<S>(fragment: &Fragment<S>, plan: &Plan) -> Explanation {
     let costs: Vec<(Option<&Op>, Cost)> = costs.collect();
     let mut total = Cost::default();
     costs.iter().for_each(|(_, cost)| total += *cost);
+    let batching = batching::batching(fragment, plan, &known);
     Explanation {
-        text: text(fragment, plan, &known, &costs, total),
+        batched: batching.gain,
+        text: text(fragment, plan, &known, &costs, total, &batching),
         graph: graph(fragment, &known),
         plan: steps(fragment, plan, &known, &costs),
         steps: plan.steps.len(),
@@ -118,6 +138,7 @@ fn text<S>(
     known: &Known,
     costs: &[(Option<&Op>, Cost)],
     total: Cost,
+    batching: &Batching,
 ) -> String {
     let mut out = String::new();
     for source in &fragment.sources {
@@ -130,7 +151,9 @@ fn text<S>(
     }
     let mut buffers = Buffers::default();
     let mut ends = plan.last_uses.iter().peekable();
-    for (place, (step, (op, cost))) in (0..).zip(plan.steps.iter().zip(costs)) {
+    for ((place, batched), (step, (op, cost))) in
+        (0..).zip(&batching.steps).zip(plan.steps.iter().zip(costs))
+    {
         let _ = write!(out, "%{} = {} ", step.value(), shape(known, step.value()));
         let _ = match step {
             Step::Op(step) => {
@@ -146,10 +169,15 @@ fn text<S>(
         }
         let is_view = op.is_some_and(is_view);
         let fate = buffers.after(step, &done, is_view, known);
-        let _ = match is_view {
-            true => writeln!(out, "    a view{fate}"),
-            false => writeln!(out, "    {}{fate}", costs_line(*cost)),
+        let what = match is_view {
+            true => "a view".to_owned(),
+            false => costs_line(*cost),
         };
+        let batched = match batched.as_str() {
+            "" => String::new(),
+            how => format!(" [{how}]"),
+        };
+        let _ = writeln!(out, "    {what}{batched}{fate}");
     }
     let candle = costs.iter().filter(|(op, _)| op.is_some()).count();
     let _ = writeln!(
@@ -163,6 +191,7 @@ fn text<S>(
         human(buffers.most),
         buffers.pooled,
     );
+    let _ = writeln!(out, "{}", batching.all);
     out
 }
 

@@ -11,6 +11,16 @@ const MOST_ROWS: usize = 128;
 /// Nor does one with a larger value, whose steps take long against what begins and ends them.
 const MOST_BYTES: usize = 4 << 20;
 
+/// Why a fragment runs by itself.
+pub(super) enum Alone {
+    /// A product has so many rows.
+    Rows(usize),
+    /// A value has so many bytes.
+    Bytes(usize),
+    /// The engine has no step of it.
+    Candle,
+}
+
 /// A plan in outline.
 #[derive(Debug, Default)]
 pub(crate) struct Outline {
@@ -54,13 +64,22 @@ impl Outline {
 }
 
 impl Plan {
-    /// Whether the fragment may gain by running with others: the engine has steps of it, and it is
-    /// small.
+    /// Whether the fragment may gain by running with others.
     pub(crate) fn gains_by_others(&self) -> bool {
+        self.alone().is_none()
+    }
+
+    /// Why the fragment gains nothing by running with others, if so.
+    pub(super) fn alone(&self) -> Option<Alone> {
         let own = |step: &Step| !matches!(step, Step::Op(_));
-        self.outline.rows <= MOST_ROWS
-            && self.outline.bytes <= MOST_BYTES
-            && self.steps.iter().any(own)
+        let Outline { rows, bytes, .. } = self.outline;
+        if rows > MOST_ROWS {
+            return Some(Alone::Rows(rows));
+        }
+        if bytes > MOST_BYTES {
+            return Some(Alone::Bytes(bytes));
+        }
+        (!self.steps.iter().any(own)).then_some(Alone::Candle)
     }
 
     /// Whether two fragments go well together: they begin alike, for the greater part of the
