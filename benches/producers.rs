@@ -7,10 +7,13 @@
 //! rounds each; the median round is reported. `p99` is of single requests: where a contender lets
 //! the thread that holds the device go on for its whole time slice (a mutex), the cost of the
 //! others' waiting shows only in the slowest requests. `actor_batched` is what one would write by hand
-//! for throughput: an actor that joins what is queued, as many as its name says.
+//! for throughput: an actor that joins what is queued, as many as its name says. `batch_aint_one64` is
+//! the same with the crate of that name.
 
 #[path = "common/actor.rs"]
 mod actor;
+#[path = "producers/batch_aint_one.rs"]
+mod batch_aint_one;
 #[path = "common/closed_loop.rs"]
 mod closed_loop;
 
@@ -114,7 +117,11 @@ impl Network {
     }
 
     fn lazy(&self, x: &Tensor) -> candlewick::Result<LazyTensor> {
-        let (w, x) = (&self.lazy, LazyTensor::from(x));
+        self.on(LazyTensor::from(x))
+    }
+
+    fn on(&self, x: LazyTensor) -> candlewick::Result<LazyTensor> {
+        let w = &self.lazy;
         if self.name == "gemv" {
             return x.matmul(&w[0]);
         }
@@ -131,6 +138,16 @@ impl Network {
 
 /// A way to share the device: one request, from start to answer.
 type Call = Arc<dyn Fn(&Tensor) -> Tensor + Send + Sync>;
+
+/// What one would write by hand to answer several requests.
+fn together(network: &Arc<Network>) -> impl Fn(&[Tensor]) -> Vec<Tensor> + Send + Sync + 'static {
+    let network = network.clone();
+    move |xs| {
+        let all = network.eager(&Tensor::cat(xs, 0).unwrap()).unwrap();
+        let row = |i| all.narrow(0, i, 1).unwrap();
+        (0..xs.len()).map(row).collect()
+    }
+}
 
 fn ways(network: &Arc<Network>) -> Vec<(&'static str, Call)> {
     let mut list: Vec<(&'static str, Call)> = Vec::new();
@@ -163,21 +180,29 @@ fn ways(network: &Arc<Network>) -> Vec<(&'static str, Call)> {
     let one = actor::batched(1, move |xs: &[Tensor]| vec![n.eager(&xs[0]).unwrap()]);
     add("actor_oneshot", Arc::new(move |x| one(x.clone())));
     for (name, most) in [("actor_batched8", 8), ("actor_batched64", 64)] {
-        let n = network.clone();
-        let together = move |xs: &[Tensor]| {
-            let all = n.eager(&Tensor::cat(xs, 0).unwrap()).unwrap();
-            let row = |i| all.narrow(0, i, 1).unwrap();
-            (0..xs.len()).map(row).collect()
-        };
-        let ask = actor::batched(most, together);
+        let ask = actor::batched(most, together(network));
         add(name, Arc::new(move |x| ask(x.clone())));
     }
+    let ask = batch_aint_one::ask(64, together(network));
+    add("batch_aint_one64", Arc::new(move |x| ask(x.clone())));
     let (n, executor) = (network.clone(), Executor::new(&Device::Cpu).unwrap());
     add(
         "candlewick",
         Arc::new(move |x| {
             executor
                 .submit(&n.lazy(x).unwrap())
+                .unwrap()
+                .wait()
+                .unwrap()
+        }),
+    );
+    let (n, executor) = (network.clone(), Executor::new(&Device::Cpu).unwrap());
+    let compiled = executor.compile(move |x: &LazyTensor| n.on(x.clone()));
+    add(
+        "candlewick_compiled",
+        Arc::new(move |x| {
+            compiled
+                .submit(std::slice::from_ref(x))
                 .unwrap()
                 .wait()
                 .unwrap()
@@ -226,10 +251,11 @@ fn flood(options: &Options) {
     let stop = Arc::new(AtomicBool::new(false));
     let (e, s) = (executor.clone(), stop.clone());
     let flooding = std::thread::spawn(move || {
-        let mut queued = VecDeque::new();
+        let (mut queued, mut next) = (VecDeque::new(), 0);
         while !s.load(Ordering::Relaxed) {
             while queued.len() < 10_000 {
-                let x = &mlp.inputs[queued.len() % mlp.inputs.len()];
+                let x = &mlp.inputs[next % mlp.inputs.len()];
+                next += 1;
                 queued.push_back(e.submit(&mlp.lazy(x).unwrap()).unwrap());
             }
             queued.pop_front().map(|handle| handle.wait().unwrap());
@@ -247,9 +273,15 @@ fn flood(options: &Options) {
         std::hint::black_box(y.wait().unwrap());
     });
     closed_loop::run(options, "flood", &[single], 1);
-    let batches = executor.stats().batches - before.batches;
-    let each = begin.elapsed().as_secs_f64() * 1e6 / batches as f64;
-    println!("# flood: a batch of the others' takes {each:.0} µs on average");
+    let elapsed = begin.elapsed().as_secs_f64() * 1e6;
+    let after = executor.stats();
+    let batches = (after.batches - before.batches) as f64;
+    let fragments = (after.fragments_batched - before.fragments_batched) as f64;
+    println!(
+        "# flood: a batch of the others' takes {:.0} µs on average, with {:.1} fragments",
+        elapsed / batches,
+        fragments / batches,
+    );
     stop.store(true, Ordering::Relaxed);
     flooding.join().unwrap();
 }
