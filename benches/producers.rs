@@ -8,7 +8,7 @@
 //! the thread that holds the device go on for its whole time slice (a mutex), the cost of the
 //! others' waiting shows only in the slowest requests. `actor_batched` is what one would write by hand
 //! for throughput: an actor that joins what is queued, as many as its name says. `batch_aint_one64` is
-//! the same with the crate of that name.
+//! the same with the crate of that name. `candlewick_apart` runs without batches.
 
 #[path = "common/actor.rs"]
 mod actor;
@@ -17,7 +17,7 @@ mod batch_aint_one;
 #[path = "common/closed_loop.rs"]
 mod closed_loop;
 
-use candlewick::{D, Device, Executor, LazyTensor, Tensor};
+use candlewick::{Batching, D, Device, Executor, LazyTensor, Tensor};
 use closed_loop::{Contender, Options};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -185,17 +185,15 @@ fn ways(network: &Arc<Network>) -> Vec<(&'static str, Call)> {
     }
     let ask = batch_aint_one::ask(64, together(network));
     add("batch_aint_one64", Arc::new(move |x| ask(x.clone())));
-    let (n, executor) = (network.clone(), Executor::new(&Device::Cpu).unwrap());
-    add(
-        "candlewick",
-        Arc::new(move |x| {
-            executor
-                .submit(&n.lazy(x).unwrap())
-                .unwrap()
-                .wait()
-                .unwrap()
-        }),
-    );
+    for (name, batching) in [
+        ("candlewick_apart", Batching::OFF),
+        ("candlewick", Batching::default()),
+    ] {
+        let executor = Executor::builder(&Device::Cpu).batching(batching);
+        let (n, executor) = (network.clone(), executor.build().unwrap());
+        let run = move |x: &Tensor| executor.submit(&n.lazy(x)?)?.wait();
+        add(name, Arc::new(move |x| run(x).unwrap()));
+    }
     let (n, executor) = (network.clone(), Executor::new(&Device::Cpu).unwrap());
     let compiled = executor.compile(move |x: &LazyTensor| n.on(x.clone()));
     add(

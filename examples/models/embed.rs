@@ -9,7 +9,7 @@
 //! fails if a cosine is below 0.99999.
 
 use candlewick::models::SentenceEncoder;
-use candlewick::{Device, Executor, Tensor};
+use candlewick::{DType, Device, Executor, Tensor};
 use candlewick_models::{Reference, Result, Texts, cosine};
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -86,7 +86,7 @@ fn embed_all(
             let at = next.fetch_add(1, Ordering::Relaxed);
             lines.get(at).map(|line| (at, line))
         } {
-            let embedding = encoder.embed(&texts.ids(line)?)?;
+            let embedding = encoder.embed(&texts.ids(line)?)?.to_dtype(DType::F32)?;
             done.push((at, executor.submit(&embedding)?.wait()?.to_vec1()?));
             bar.inc(1);
         }

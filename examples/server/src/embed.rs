@@ -2,7 +2,7 @@
 
 use crate::Server;
 use axum::http::StatusCode;
-use candlewick::{Cause, Error, Session, Submit};
+use candlewick::{Cause, DType, Error, Session, Submit};
 use std::time::Duration;
 
 /// A request that is not answered: why, and when to come again.
@@ -96,7 +96,7 @@ impl Server {
         };
         let mut handles = Vec::with_capacity(all.len());
         for ids in all {
-            let embedding = self.encoder.embed(&ids)?;
+            let embedding = self.encoder.embed(&ids)?.to_dtype(DType::F32)?;
             let submitted = self.executor.submit_async_with(&embedding, how.clone());
             handles.push(submitted.await?);
             tokio::task::coop::consume_budget().await;

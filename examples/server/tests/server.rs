@@ -3,6 +3,9 @@
 mod common;
 
 use base64::Engine as _;
+use candlewick::models::{SentenceEncoder, bert};
+use candlewick::nn::VarBuilder;
+use candlewick::{DType, Device, Params};
 use common::{
     MODEL, Served, agent, eventually, limits, simulated, start, start_on, texts, vectors,
 };
@@ -51,6 +54,29 @@ fn floats_can_be_base64() {
     };
     let floats: Vec<_> = floats.iter().map(|&b| f32::from_le_bytes(b)).collect();
     assert_eq!(floats, served.own(TEXTS[0]));
+}
+
+#[test]
+fn halves_are_served() {
+    let params = Params::load_dir(common::folder(), &Device::Cpu).unwrap();
+    let params = params.snapshot();
+    let halves = params.names().map(|name| {
+        let half = params.tensor(name).unwrap().to_dtype(DType::BF16);
+        (name.to_owned(), half.unwrap())
+    });
+    let halves = Params::from_map(halves).unwrap();
+    let config = bert::Config::from_file(common::folder().join("config.json")).unwrap();
+    let model = bert::BertModel::load(VarBuilder::from_params(&halves), &config).unwrap();
+    let own = common::encoder();
+    let encoder = SentenceEncoder::new(model, own.pooling(), own.normalizes(), &Device::Cpu);
+    let (none, limit) = (Duration::ZERO, Duration::from_secs(60));
+    let served = common::start_with(encoder, false, limits(), none, limit);
+    let (status, _, answer) = served.embed(&json!(TEXTS));
+    assert_eq!(status, 200, "{answer}");
+    for (half, text) in vectors(&answer).iter().zip(TEXTS) {
+        let cosine = candlewick_models::cosine(half, &served.own(text));
+        assert!(cosine > 0.999, "{text}: {cosine}"); // 8 bits of each number
+    }
 }
 
 #[test]

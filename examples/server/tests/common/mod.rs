@@ -71,9 +71,19 @@ fn executor(simulated: Option<&Script>) -> Executor {
 }
 
 pub fn start_on(simulated: bool, limits: Limits, grace: Duration, drain: Duration) -> Served {
+    start_with(encoder(), simulated, limits, grace, drain)
+}
+
+pub fn start_with(
+    encoder: SentenceEncoder,
+    simulated: bool,
+    limits: Limits,
+    grace: Duration,
+    drain: Duration,
+) -> Served {
     let script = Script::new();
     let executor = executor(simulated.then_some(&script));
-    let server = Server::new(MODEL.to_owned(), executor, encoder(), texts(), limits);
+    let server = Server::new(MODEL.to_owned(), executor, encoder, texts(), limits);
     let runtime = Runtime::new().unwrap();
     let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0"));
     let listener = listener.unwrap();
