@@ -7,7 +7,7 @@ use std::hash::{Hash, Hasher};
 
 /// A fragment with products of more rows gains nothing by others' rows: its products read their
 /// right sides from the cache already.
-const MOST_ROWS: usize = 128;
+pub(super) const MOST_ROWS: usize = 128;
 /// Nor does one with a larger value, whose steps take long against what begins and ends them.
 const MOST_BYTES: usize = 4 << 20;
 

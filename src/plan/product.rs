@@ -3,6 +3,7 @@
 
 use super::draft::{Draft, DraftNode, Info};
 use super::layout::Layout;
+use super::outline::MOST_ROWS;
 use super::program::{Fused, Operand};
 use super::types::Compute;
 use crate::graph::fragment::ValueId;
@@ -194,9 +195,7 @@ pub(super) fn product(
         return None;
     };
     let k = *draft.info(a).dims.last()?;
-    // `mkl` and `accelerate` have products of their own, which Candle calls
-    let own = !cfg!(any(feature = "mkl", feature = "accelerate"));
-    if !own || !f32s || k == 0 || dims.contains(&0) {
+    if !f32s || k == 0 || dims.contains(&0) {
         return None;
     }
     let factor = |value: ValueId, rows: usize, cols: usize| {
@@ -231,7 +230,11 @@ pub(super) fn product(
         second: None,
     };
     product.join_rows();
-    Some(product)
+    // `mkl` and `accelerate` have products of their own, which Candle calls. Those of few rows are
+    // the engine's all the same: it runs others' rows with them, and what follows on them.
+    let library = cfg!(any(feature = "mkl", feature = "accelerate"));
+    let few = product.count().saturating_mul(product.m) <= MOST_ROWS;
+    (few || !library).then_some(product)
 }
 
 impl Product {
