@@ -208,6 +208,10 @@ proptest! {
 
 /// Also across what threads share, and with a right side that is packed and one that is not.
 #[test]
+#[cfg_attr(
+    any(feature = "mkl", feature = "accelerate"),
+    ignore = "a library has products of many rows"
+)]
 fn a_row_depends_neither_on_the_others_nor_on_how_often_it_was_computed() {
     let executor = executor();
     for (k, n) in [(5, 3), (300, 47), (1100, 300)] {
@@ -281,6 +285,10 @@ fn no_bit_depends_on_the_number_of_threads() {
 
 /// Attention over heads, and one long head whose rows threads share.
 #[test]
+#[cfg_attr(
+    any(feature = "mkl", feature = "accelerate"),
+    ignore = "a library has products of many rows"
+)]
 fn large_attention_agrees_with_eager() {
     for (heads, t, s, d) in [(12, 128, 128, 32), (1, 700, 1500, 64), (3, 1, 900, 64)] {
         let dims = |rows: usize| [heads, rows, d];
@@ -397,6 +405,10 @@ fn sdpa_refuses_what_does_not_agree() {
 
 /// A perceptron with many rows is one step, whose inner rows are never stored.
 #[test]
+#[cfg_attr(
+    any(feature = "mkl", feature = "accelerate"),
+    ignore = "a library has products of many rows"
+)]
 fn a_perceptron_of_many_rows_agrees_with_eager() {
     let executor = executor();
     for (rows, inner) in [(256, 40), (300, 1100)] {

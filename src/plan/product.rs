@@ -230,11 +230,12 @@ pub(super) fn product(
         second: None,
     };
     product.join_rows();
-    // `mkl` and `accelerate` have products of their own, which Candle calls. Those of few rows are
-    // the engine's all the same: it runs others' rows with them, and what follows on them.
+    // `mkl` and `accelerate` have products of their own, which Candle calls. Those of few rows and
+    // those of attention are the engine's all the same: it runs others' rows with them, and what
+    // follows on them.
     let library = cfg!(any(feature = "mkl", feature = "accelerate"));
-    let few = product.count().saturating_mul(product.m) <= MOST_ROWS;
-    (few || !library).then_some(product)
+    let own = !library || product.m <= MOST_ROWS || !product.batch.is_empty();
+    own.then_some(product)
 }
 
 impl Product {
