@@ -77,11 +77,12 @@ async fn main() -> Result<()> {
     let executor = Executor::builder(&Device::Cpu).queue_capacity(limits.tokens.max(1));
     let server = Server::new(name, executor.build()?, encoder, texts, limits);
 
+    let told = until_told()?;
     let listener = TcpListener::bind(&options.listen).await?;
     println!("listening on {}", listener.local_addr()?);
     let grace = Duration::from_secs(options.grace);
     let drain = Duration::from_secs(options.drain);
-    let in_time = serve(listener, server.clone(), until_told(), grace, drain).await?;
+    let in_time = serve(listener, server.clone(), told, grace, drain).await?;
     if !in_time {
         eprintln!("some requests were not answered in time");
     }

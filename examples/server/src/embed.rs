@@ -1,63 +1,9 @@
-//! From ids to vectors, and what a request may be refused for.
+//! From texts to vectors.
 
 use crate::Server;
+use crate::refusal::Refused;
 use axum::http::StatusCode;
-use candlewick::{Cause, DType, Error, Session, Submit};
-use std::time::Duration;
-
-/// A request that is not answered: why, and when to come again.
-#[derive(Debug)]
-pub struct Refused {
-    pub status: StatusCode,
-    pub message: String,
-    pub retry_after: Option<Duration>,
-}
-
-impl Refused {
-    pub fn new(status: StatusCode, message: impl Into<String>) -> Self {
-        Self {
-            status,
-            message: message.into(),
-            retry_after: None,
-        }
-    }
-
-    /// The request is not one that can be answered.
-    pub fn bad(message: impl Into<String>) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, message)
-    }
-
-    /// There is no room now.
-    fn full(server: &Server) -> Self {
-        let message = format!("{} tokens are under way", server.admission.under_way());
-        Self {
-            retry_after: Some(server.admission.retry_after()),
-            ..Self::new(StatusCode::TOO_MANY_REQUESTS, message)
-        }
-    }
-
-    /// In a second, perhaps by another server behind the same address.
-    fn unavailable(error: &Error) -> Self {
-        Self {
-            retry_after: Some(Duration::from_secs(1)),
-            ..Self::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string())
-        }
-    }
-}
-
-impl From<Error> for Refused {
-    fn from(error: Error) -> Self {
-        match &error {
-            Error::DeadlineExceeded | Error::Closed | Error::OwnerLost(_) => {
-                Self::unavailable(&error)
-            }
-            Error::Failed(failure) if matches!(failure.cause, Cause::DeviceLost(_)) => {
-                Self::unavailable(&error)
-            }
-            _ => Self::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
-        }
-    }
-}
+use candlewick::{DType, Session, Submit};
 
 /// A text of a request.
 pub enum Text {

@@ -7,11 +7,12 @@
 mod tensors;
 
 use crate::Server;
-use crate::embed::{Refused, Text};
+use crate::embed::Text;
+use crate::refusal::{Protocol, Refused};
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -26,26 +27,16 @@ const JSON_LENGTH: &str = "inference-header-content-length";
 /// The only version there is.
 const VERSION: &str = "1";
 
-/// An answer that is not the one asked for, in the protocol's form.
-struct Refusal(Refused);
+/// The protocol's form of an error.
+struct Inference;
 
-impl From<Refused> for Refusal {
-    fn from(refused: Refused) -> Self {
-        Self(refused)
+impl Protocol for Inference {
+    fn error(refused: &Refused) -> Value {
+        json!({ "error": refused.message })
     }
 }
 
-impl IntoResponse for Refusal {
-    fn into_response(self) -> Response {
-        let Refused {
-            status,
-            message,
-            retry_after,
-        } = self.0;
-        let retry = retry_after.map(|after| [(header::RETRY_AFTER, after.as_secs().to_string())]);
-        (status, retry, Json(json!({ "error": message }))).into_response()
-    }
-}
+type Refusal = crate::refusal::Refusal<Inference>;
 
 /// The routes below `/v2`.
 pub fn routes() -> Router<Arc<Server>> {
@@ -328,7 +319,7 @@ impl Answer<'_> {
             Ok(json) => json,
             Err(e) => {
                 let status = StatusCode::INTERNAL_SERVER_ERROR;
-                return Refusal(Refused::new(status, e.to_string())).into_response();
+                return Refusal::from(Refused::new(status, e.to_string())).into_response();
             }
         };
         let headers = [

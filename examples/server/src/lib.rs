@@ -9,6 +9,7 @@ mod health;
 mod inference;
 mod metrics;
 mod openai;
+mod refusal;
 mod serving;
 
 pub use admission::Admission;

@@ -1,12 +1,13 @@
 //! OpenAI's embeddings: texts or ids in, vectors out.
 
 use crate::Server;
-use crate::embed::{Refused, Text};
+use crate::embed::Text;
+use crate::refusal::{Protocol, Refused};
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{Path, State};
-use axum::http::{StatusCode, header};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -14,32 +15,21 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
-/// An answer that is not the one asked for, in OpenAI's form.
-pub struct Refusal(Refused);
+/// OpenAI's form of an error.
+pub struct OpenAi;
 
-impl From<Refused> for Refusal {
-    fn from(refused: Refused) -> Self {
-        Self(refused)
-    }
-}
-
-impl IntoResponse for Refusal {
-    fn into_response(self) -> Response {
-        let Refused {
-            status,
-            message,
-            retry_after,
-        } = self.0;
-        let kind = match status {
+impl Protocol for OpenAi {
+    fn error(refused: &Refused) -> Value {
+        let kind = match refused.status {
             StatusCode::TOO_MANY_REQUESTS => "rate_limit_error",
             status if status.is_client_error() => "invalid_request_error",
             _ => "server_error",
         };
-        let error = json!({ "message": message, "type": kind, "param": null, "code": null });
-        let retry = retry_after.map(|after| [(header::RETRY_AFTER, after.as_secs().to_string())]);
-        (status, retry, Json(json!({ "error": error }))).into_response()
+        json!({ "error": { "message": refused.message, "type": kind, "param": null, "code": null } })
     }
 }
+
+type Refusal = crate::refusal::Refusal<OpenAi>;
 
 #[derive(Deserialize)]
 struct Request {

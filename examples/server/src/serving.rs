@@ -45,28 +45,26 @@ pub async fn serve(
     in_time
 }
 
-/// Ctrl-C, or SIGTERM where there is such a thing.
-pub async fn until_told() {
-    #[cfg(unix)]
-    let term = async {
-        let kind = tokio::signal::unix::SignalKind::terminate();
-        match tokio::signal::unix::signal(kind) {
-            Ok(mut signal) => {
-                signal.recv().await;
-            }
-            Err(e) => {
-                eprintln!("SIGTERM is not heard: {e}");
-                std::future::pending().await
-            }
+/// Ready at Ctrl-C, or SIGTERM where there is such a thing. They are listened to from the call on,
+/// which must be inside of a runtime.
+#[cfg(unix)]
+pub fn until_told() -> io::Result<impl Future<Output = ()> + Send + 'static> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut term = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = interrupt.recv() => {}
         }
-    };
-    #[cfg(not(unix))]
-    let term = std::future::pending::<()>();
-    tokio::select! {
-        () = term => {}
-        told = tokio::signal::ctrl_c() => if let Err(e) = told {
-            eprintln!("Ctrl-C is not heard: {e}");
-            std::future::pending().await
-        },
-    }
+    })
+}
+
+/// Ready at Ctrl-C, which is listened to from the call on; it must be inside of a runtime.
+#[cfg(windows)]
+pub fn until_told() -> io::Result<impl Future<Output = ()> + Send + 'static> {
+    let mut pressed = tokio::signal::windows::ctrl_c()?;
+    Ok(async move {
+        pressed.recv().await;
+    })
 }

@@ -1,6 +1,6 @@
 //! Tensors of a request, in its JSON or in the bytes behind it.
 
-use crate::embed::Refused;
+use crate::refusal::Refused;
 use serde::Deserialize;
 use serde_json::Value;
 

@@ -1,5 +1,4 @@
 //! A server with the tiny model, and clients of it.
-#![allow(dead_code)] // each test file uses its part
 
 use candlewick::device::Script;
 use candlewick::models::SentenceEncoder;

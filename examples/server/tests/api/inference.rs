@@ -1,8 +1,6 @@
 //! The Open Inference Protocol, as its text has it.
 
-mod common;
-
-use common::{MODEL, Served, agent, limits, start, texts};
+use crate::common::{MODEL, Served, agent, limits, start, texts};
 use serde_json::{Value, json};
 
 const TEXTS: [&str; 2] = ["a cat sat", "the cat and the dog sat"];

@@ -1,9 +1,7 @@
 //! The server with the clients that people have, where they are installed:
 //! `pip install openai 'tritonclient[http]'`, by the Python that CANDLEWICK_PYTHON names.
 
-mod common;
-
-use common::{MODEL, limits, start, texts};
+use crate::common::{MODEL, limits, start, texts};
 use serde_json::json;
 use std::process::Command;
 
@@ -24,7 +22,7 @@ fn python_clients_agree() {
     let expected = json!({ "texts": all, "ids": ids, "vectors": vectors });
     let file = std::env::temp_dir().join(format!("candlewick-clients-{}.json", std::process::id()));
     std::fs::write(&file, expected.to_string()).unwrap();
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients.py");
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/api/clients.py");
     let output = Command::new(python)
         .args([script, &served.to.to_string(), MODEL])
         .arg(&file)

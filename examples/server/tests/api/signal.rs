@@ -1,11 +1,9 @@
-//! SIGTERM, alone in its process.
+//! SIGTERM: no other test of this process minds it once somebody listens.
 #![cfg(unix)]
 
-mod common;
-
+use crate::common::{encoder, limits, texts};
 use candlewick::{Device, Executor};
 use candlewick_server::{Server, serve, until_told};
-use common::{encoder, limits, texts};
 use std::process::Command;
 use std::time::Duration;
 
@@ -17,11 +15,9 @@ fn sigterm_is_heard() {
     let in_time = runtime.block_on(async {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let second = Duration::from_secs(1);
-        let told = Box::pin(until_told());
+        let told = until_told().unwrap();
         let serving = serve(listener, server.clone(), told, Duration::ZERO, second);
         let serving = tokio::spawn(serving);
-        // so that the signal is listened to
-        tokio::time::sleep(Duration::from_millis(200)).await;
         let id = std::process::id().to_string();
         assert!(
             Command::new("kill")

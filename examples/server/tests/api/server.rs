@@ -1,14 +1,12 @@
 //! The server over sockets, with the tiny model.
 
-mod common;
-
+use crate::common::{
+    MODEL, Served, agent, eventually, limits, simulated, start, start_on, texts, vectors,
+};
 use base64::Engine as _;
 use candlewick::models::{SentenceEncoder, bert};
 use candlewick::nn::VarBuilder;
 use candlewick::{DType, Device, Params};
-use common::{
-    MODEL, Served, agent, eventually, limits, simulated, start, start_on, texts, vectors,
-};
 use serde_json::{Value, json};
 use std::io::Write;
 use std::net::TcpStream;
@@ -58,19 +56,19 @@ fn floats_can_be_base64() {
 
 #[test]
 fn halves_are_served() {
-    let params = Params::load_dir(common::folder(), &Device::Cpu).unwrap();
+    let params = Params::load_dir(crate::common::folder(), &Device::Cpu).unwrap();
     let params = params.snapshot();
     let halves = params.names().map(|name| {
         let half = params.tensor(name).unwrap().to_dtype(DType::BF16);
         (name.to_owned(), half.unwrap())
     });
     let halves = Params::from_map(halves).unwrap();
-    let config = bert::Config::from_file(common::folder().join("config.json")).unwrap();
+    let config = bert::Config::from_file(crate::common::folder().join("config.json")).unwrap();
     let model = bert::BertModel::load(VarBuilder::from_params(&halves), &config).unwrap();
-    let own = common::encoder();
+    let own = crate::common::encoder();
     let encoder = SentenceEncoder::new(model, own.pooling(), own.normalizes(), &Device::Cpu);
     let (none, limit) = (Duration::ZERO, Duration::from_secs(60));
-    let served = common::start_with(encoder, false, limits(), none, limit);
+    let served = crate::common::start_with(encoder, false, limits(), none, limit);
     let (status, _, answer) = served.embed(&json!(TEXTS));
     assert_eq!(status, 200, "{answer}");
     for (half, text) in vectors(&answer).iter().zip(TEXTS) {
@@ -135,7 +133,7 @@ fn what_cannot_be_answered_is_refused() {
 
 #[test]
 fn long_texts_are_cut_where_that_is_wanted() {
-    let cut = common::start(candlewick_server::Limits {
+    let cut = crate::common::start(candlewick_server::Limits {
         cut: true,
         ..limits()
     });
