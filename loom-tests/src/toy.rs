@@ -323,17 +323,25 @@ fn submit_permitted(
             add,
             ..Work::default()
         };
-        claimed.send(
-            |outputs| Payload {
-                work,
-                inputs: held,
-                outputs,
-                rest: Vec::new(),
-            },
-            defer,
-        );
+        claimed.send(|outputs| work.payload(held, outputs), defer);
     }
     Some(Submission::new(ex.clone(), outputs))
+}
+
+impl Work {
+    /// It alone as a message.
+    pub fn payload(
+        self,
+        inputs: SmallVec<[Held<Toy>; 2]>,
+        outputs: SmallVec<[ToySlot; 1]>,
+    ) -> Payload<Toy> {
+        Payload {
+            work: self,
+            inputs,
+            outputs,
+            rest: Vec::new(),
+        }
+    }
 }
 
 /// How a submission ended.

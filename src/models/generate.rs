@@ -21,8 +21,8 @@ const PIECE: usize = 512;
 /// The continuation of a text: an [`Iterator`] that blocks, and a [`Stream`] for tasks.
 ///
 /// Each id is one submission, which the executor runs together with what others submit; a prompt is
-/// read in pieces of at most 512 ids, each a submission, so that a long one holds up nobody. Dropped, it
-/// stops, and what it has submitted and has not begun is not run. After an error it ends.
+/// read in pieces of at most 512 ids, each a submission, so that a long one holds up nobody. Dropped,
+/// it stops, and what it has submitted and has not begun is not run. After an error it ends.
 ///
 /// ```no_run
 /// use candlewick::models::llama::LlamaModel;

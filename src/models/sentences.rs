@@ -41,10 +41,10 @@ pub struct SentenceEncoder {
 }
 
 impl SentenceEncoder {
-    /// Of a model's folder, its weights on `device`: `config.json`, `model.safetensors` or its shards, and as
-    /// sentence-transformers writes them `modules.json`, which says whether vectors are scaled to
-    /// length 1, and the folder of the pooling that it names. Without `modules.json` it is the mean,
-    /// and it is not scaled.
+    /// Of a model's folder, its weights on `device`: `config.json`, `model.safetensors` or its shards,
+    /// and as sentence-transformers writes them `modules.json`, which says whether vectors are scaled
+    /// to length 1, and the folder of the pooling that it names. Without `modules.json` it is the
+    /// mean, and it is not scaled.
     ///
     /// # Errors
     /// A file that is missing or is not what it should be, by name: as [`Config::from_file`],

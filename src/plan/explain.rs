@@ -18,10 +18,12 @@ use std::fmt::{self, Write};
 /// Its `Display` is the plan: a line for each tensor that it begins with; two for each step, the
 /// second with estimates of the bytes it reads and writes and of the operations on numbers, and
 /// with the values that are done with after it, whose buffers go back to the pool for later steps,
-/// or are freed; and the totals. In brackets is how the step would run in a
-/// [batch](crate::Batching) on the CPU, with others like it: of the same structure, with host data
-/// and results of other submissions of their own, and handed the same tensors. `candle` is an operation that Candle runs by itself; `fused` and
+/// or are freed; and the totals. `candle` is an operation that Candle runs by itself; `fused` and
 /// `product` are the CPU engine's.
+///
+/// In brackets is how the step would run in a [batch](crate::Batching) on the CPU, beside others of
+/// the same structure that were handed the same tensors and have host data and results of other
+/// submissions of their own. The last line is what is copied for it, or why there is no batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Explanation {
     text: String,

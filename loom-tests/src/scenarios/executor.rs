@@ -183,15 +183,7 @@ pub fn dependency_order() {
         add: 5,
         ..Work::default()
     };
-    claimed.send(
-        |outputs| Payload {
-            work,
-            inputs: SmallVec::new(),
-            outputs,
-            rest: Vec::new(),
-        },
-        false,
-    );
+    claimed.send(|outputs| work.payload(SmallVec::new(), outputs), false);
     t.join().unwrap();
     assert_eq!(wait_async(&first), Outcome::Ready(5));
     drop(first);
@@ -229,15 +221,7 @@ pub fn given_up_beside() {
         origins: origins.iter().cloned().map(Some).collect(),
         ..Work::default()
     };
-    claimed.send(
-        |outputs| Payload {
-            work,
-            inputs: SmallVec::new(),
-            outputs,
-            rest: Vec::new(),
-        },
-        false,
-    );
+    claimed.send(|outputs| work.payload(SmallVec::new(), outputs), false);
     let e = ex.clone();
     let t = spawn(move || {
         let other = other.expect("claimed");
@@ -437,19 +421,12 @@ pub fn two_withdraw() {
     assert_eq!(both, [Cancel::Shared, Cancel::Cancelled]);
     assert_eq!(end(&second), Outcome::Cancelled);
     let (alive, count) = Alive::counted();
-    claimed.send(
-        |outputs| Payload {
-            work: Work {
-                add: 1,
-                alive,
-                ..Work::default()
-            },
-            inputs: SmallVec::new(),
-            outputs,
-            rest: Vec::new(),
-        },
-        false,
-    );
+    let work = Work {
+        add: 1,
+        alive,
+        ..Work::default()
+    };
+    claimed.send(|outputs| work.payload(SmallVec::new(), outputs), false);
     assert_eq!(
         count.load(SeqCst),
         0,

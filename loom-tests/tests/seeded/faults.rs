@@ -99,6 +99,7 @@ faults! {
     "actor/claim.rs": "            self.won.iter().for_each(|(_, slot)| slot.close());\n" => "", dropped_claim, STUCK;
     "actor/claim.rs": "            self.core.call_owner(); // something may be blocked on them" => "", dropped_claim, STUCK;
     "actor/core.rs": "                    owner.recheck();\n" => "", dropped_claim, STUCK;
+    "actor/core.rs": "                if left {\n                    continue;\n                }\n" => "                let _ = left;\n", flood_vs_single, STUCK;
     "actor/core.rs": "if self.admission.is_drained() && self.guarded(|owner| owner.is_empty()) {" => "if self.admission.is_closed() && self.guarded(|owner| owner.is_empty()) {", submit_vs_close, "a permit is missing";
     "actor/core.rs": "                self.lose(<E::Kind as Kind>::owner_panicked(panic));" => "                drop(panic);", owner_panics, STUCK;
     "store/task.rs": "if !payload.rest.is_empty() {" => "if false {", parts_apart, STUCK;
