@@ -1,150 +1,210 @@
-"""The rows of `cargo bench --bench kernels`, by PyTorch on the CPU, eager and compiled.
+"""The rows of `cargo bench --bench kernels`, by other libraries on the CPU.
 
-    python3 -m venv env && env/bin/pip install torch numpy
+    python3 -m venv env && env/bin/pip install numpy torch jax onnx onnxruntime mkl
+    env/bin/python benches/peers/kernels.py --compile-only [part of a row's name ...]
     env/bin/python benches/peers/kernels.py [--json] [part of a row's name ...]
+        [--libraries torch,jax,onnx,mkl,numpy] [--rounds 7]
 
-Each row at the better of one and all threads; medians of rounds. `torch.compile` needs a C++
-compiler and is left out where it fails.
+The first call only fills the cache of `torch.compile`, which takes minutes (and a C++ compiler;
+where it fails, that contender is left out). A library that is not installed is left out, with a line
+on standard error. `compare.py` sets the lines beside those of the Rust bench.
+
+Each library has a process for each number of threads, one and all cores', because some learn it
+only from the environment, and because threads that still spin would disturb the next one's turn.
+Contenders take turns; each row is the median of its rounds at the better number of threads. Results
+are compared first. As in the Rust bench a call hands out its result and drops it; ONNX Runtime and
+MKL write into the same memory again.
 """
 
+import argparse
+import importlib
 import json
-import math
+import multiprocessing
 import os
 import statistics
 import sys
 import time
 
-import torch
-from torch.nn import functional as f
-
-PRODUCTS = [
-    (1, 512, 512), (4, 512, 512), (8, 512, 512), (16, 512, 512), (32, 512, 512), (64, 512, 512),
-    (1, 512, 2048), (1, 2048, 512), (32, 512, 2048),
-    (1, 4096, 4096), (2, 4096, 4096), (4, 4096, 4096), (8, 4096, 4096), (32, 4096, 4096),
-    (64, 64, 64), (256, 256, 256), (1024, 1024, 1024),
-]
+LIBRARIES = ["torch", "jax", "onnx", "mkl", "numpy"]
+# what others set for the machine may slow a library down
+SETTINGS = ("OPENBLAS_", "GOTO_", "NVPL_", "MKL_", "OMP_", "KMP_", "GOMP_", "DNNL_", "ONEDNN_",
+            "XLA_", "NPROC")
+TURN = 0.02
+# after this long, threads of OpenMP no longer spin
+SPIN_MS = 5
 
 
-def mix(x, y):
-    x = torch.tanh(x * 0.5)
-    x = torch.exp(x + y)
-    x = torch.sigmoid(x * 0.25)
-    return torch.relu((x - y) * y) + 1.0
+def environment(threads):
+    """Leaves the libraries their defaults, but for the number of threads."""
+    for name in [name for name in os.environ if name.startswith(SETTINGS)]:
+        del os.environ[name]
+    for name in ["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NPROC"]:
+        os.environ[name] = str(threads)
+    os.environ["KMP_BLOCKTIME"] = str(SPIN_MS)
 
 
-def chain(x, y):
-    for _ in range(5):
-        x = x * y + y
-    return x
+def seconds(run, calls):
+    start = time.perf_counter()
+    for _ in range(calls):
+        run()
+    return time.perf_counter() - start
 
 
-def rms_norm(x, w):
-    return f.rms_norm(x, (x.shape[-1],), w, 1e-5)
-
-
-def attention(q, k, v, mask):
-    return f.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-
-
-class Layer:
-    """A layer of MiniLM."""
-
-    def __init__(self):
-        linear = lambda a, b: (torch.randn(b, a) * 0.05, torch.randn(b) * 0.1)
-        self.own = [linear(384, 384) for _ in range(4)]
-        self.up, self.down = linear(384, 1536), linear(1536, 384)
-        self.norms = [(torch.randn(384), torch.randn(384)) for _ in range(2)]
-
-    def __call__(self, x, mask):
-        batch, length, _ = x.shape
-        heads = lambda x: x.view(batch, length, 12, 32).transpose(1, 2)
-        q, k, v = (heads(f.linear(x, *w)) for w in self.own[:3])
-        y = attention(q, k, v, mask).transpose(1, 2).reshape(batch, length, 384)
-        x = f.layer_norm(f.linear(y, *self.own[3]) + x, (384,), *self.norms[0], 1e-12)
-        inner = f.gelu(f.linear(x, *self.up))
-        return f.layer_norm(f.linear(inner, *self.down) + x, (384,), *self.norms[1], 1e-12)
-
-
-def cases():
-    for size, dims in [("medium", (64, 512)), ("large", (4096, 4096))]:
-        x, y, row = torch.randn(dims), torch.randn(dims), torch.randn(dims[1])
-        yield f"add_{size}", torch.add, (x, y)
-        yield f"mul_{size}", torch.mul, (x, y)
-        yield f"broadcast_add_{size}", torch.add, (x, row)
-        yield f"exp_{size}", torch.exp, (x,)
-        yield f"tanh_{size}", torch.tanh, (x,)
-        yield f"silu_{size}", f.silu, (x,)
-        yield f"gelu_{size}", lambda x: f.gelu(x, approximate="tanh"), (x,)
-        yield f"gelu_erf_{size}", f.gelu, (x,)
-        yield f"softmax_{size}", lambda x: torch.softmax(x, -1), (x,)
-        yield f"rms_norm_{size}", rms_norm, (x, row)
-        yield f"layer_norm_{size}", lambda x, w: f.layer_norm(x, (x.shape[-1],), w, w), (x, row)
-        yield f"chain10_{size}", chain, (x, y)
-        yield f"chain10_mix_{size}", mix, (x, y)
-    for m, k, n in PRODUCTS:
-        x, w, t = torch.randn(m, k), torch.randn(k, n), torch.randn(n, k).t()
-        yield f"matmul_{m}x{k}x{n}", torch.matmul, (x, w)
-        yield f"matmul_t_{m}x{k}x{n}", torch.matmul, (x, t)
-    for rows in [1, 8, 32, 64]:
-        x, up, down = torch.randn(rows, 512), torch.randn(512, 2048), torch.randn(2048, 512)
-        mlp = lambda x, up, down: torch.softmax(f.gelu(x @ up, approximate="tanh") @ down, -1)
-        yield f"mlp_b{rows}", mlp, (x, up, down)
-    yield "minilm_layer", Layer(), (torch.randn(8, 128, 384), torch.randn(8, 1, 1, 128))
-    yield "minilm_layer_b1", Layer(), (torch.randn(1, 32, 384), torch.randn(1, 1, 1, 32))
-    for name, (batch, heads, t, s, d) in {
-        "attention_prefill": (8, 12, 128, 128, 32),
-        "attention_long": (1, 8, 2048, 2048, 64),
-        "attention_decode": (1, 32, 1, 1024, 128),
-    }.items():
-        q, k, v = torch.randn(batch, heads, t, d), *torch.randn(2, batch, heads, s, d)
-        yield name, attention, (q, k, v, torch.randn(batch, 1, 1, s))
-
-
-def microseconds(run, rounds=9):
-    run()
-    start, calls = time.perf_counter(), 0
-    while time.perf_counter() - start < 0.02:
+def calls_of(run):
+    """How many calls make up a turn."""
+    calls, start = 0, time.perf_counter()
+    while time.perf_counter() - start < TURN:
         run()
         calls += 1
-    times = []
+    return calls
+
+
+class Library:
+    """In its own process: what it prepared of the present row."""
+
+    def __init__(self, name, threads):
+        from cases import cases
+
+        self.module = importlib.import_module(f"{name}_rows")
+        self.module.start(threads)
+        self.cases = cases()
+        self.runs = {}
+
+    def prepare(self, what):
+        """By contender, some of the result's elements, or why there is none."""
+        self.runs, answers = {}, {}
+        try:
+            runs = self.module.prepare(self.cases[what])
+        except Exception as error:  # no such operation there
+            return {"": first_line(error)}
+        for contender, run in runs.items():
+            try:
+                result = self.module.numpy(run()).ravel()
+                # an odd step, so that all columns are seen
+                answers[contender] = result[:: result.size // 65536 | 1].copy()
+                self.runs[contender] = (run, calls_of(run))
+            except Exception as error:  # no compiler, say
+                answers[contender] = first_line(error)
+        return answers
+
+    def time(self, contender):
+        """Microseconds of a call."""
+        run, calls = self.runs[contender]
+        time.sleep(2 * SPIN_MS / 1000)
+        seconds(run, min(calls, 3))
+        return seconds(run, calls) * 1e6 / calls
+
+
+def first_line(error):
+    return f"{type(error).__name__}: {error}".splitlines()[0]
+
+
+def serve(name, threads, pipe):
+    """Answers the first process until it closes."""
+    try:
+        library = Library(name, threads)
+    except ImportError as error:
+        pipe.send(f"{error}")
+        return
+    pipe.send(None)
+    while (request := pipe.recv()) is not None:
+        method, argument = request
+        pipe.send(getattr(library, method)(argument))
+
+
+class Process:
+    """A library with so many threads."""
+
+    def __init__(self, name, threads):
+        self.name, self.threads = name, threads
+        context = multiprocessing.get_context("spawn")
+        self.pipe, other = context.Pipe()
+        environment(threads)
+        self.process = context.Process(target=serve, args=(name, threads, other), daemon=True)
+        self.process.start()
+        other.close()
+
+    def ask(self, method, argument):
+        self.pipe.send((method, argument))
+        return self.pipe.recv()
+
+    def close(self):
+        self.pipe.send(None)
+        self.process.join()
+
+
+def start(names):
+    counts = sorted({1, len(os.sched_getaffinity(0))})
+    processes = [Process(name, threads) for name in names for threads in counts]
+    there = []
+    for process in processes:
+        missing = process.pipe.recv()
+        if missing is None:
+            there.append(process)
+        elif process.threads == 1:
+            print(f"{process.name} is left out: {missing}", file=sys.stderr)
+    return there
+
+
+def prepare(case, processes):
+    """The processes that have an answer, by contender, and all of the same answer."""
+    import numpy as np
+
+    for process in processes:
+        process.pipe.send(("prepare", case.what))
+    contenders, expected = {}, None
+    for process in processes:
+        for contender, answer in process.pipe.recv().items():
+            if isinstance(answer, str):
+                name = contender or process.name
+                print(f"{case.what} {name}, {process.threads} threads: {answer}", file=sys.stderr)
+                continue
+            expected = answer if expected is None else expected
+            assert answer.shape == expected.shape, (case.what, contender)
+            worst = float(np.max(np.abs(answer - expected) / (1 + np.abs(expected))))
+            assert worst <= case.tolerance, f"{case.what} {contender}: another answer, by {worst}"
+            contenders.setdefault(contender, []).append(process)
+    return contenders
+
+
+def measure(contenders, rounds):
+    """Microseconds by contender."""
+    times = {}
     for _ in range(rounds):
-        start = time.perf_counter()
-        for _ in range(calls):
-            run()
-        times.append((time.perf_counter() - start) * 1e6 / calls)
-    return statistics.median(times)
-
-
-def best(run):
-    threads = {1, len(os.sched_getaffinity(0))}
-    times = []
-    for count in threads:
-        torch.set_num_threads(count)
-        times.append(microseconds(run))
-    return min(times)
+        for contender, processes in contenders.items():
+            for process in processes:
+                took = process.ask("time", contender)
+                times.setdefault(contender, {}).setdefault(process.threads, []).append(took)
+    return {contender: min(statistics.median(took) for took in by_threads.values())
+            for contender, by_threads in times.items()}
 
 
 def main():
-    as_json = "--json" in sys.argv
-    only = [arg for arg in sys.argv[1:] if not arg.startswith("--")]
-    torch.set_grad_enabled(False)
-    for what, function, inputs in cases():
-        if only and not any(part in what for part in only):
+    parser = argparse.ArgumentParser()
+    parser.add_argument("rows", nargs="*", help="parts of the names of rows; all")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--libraries", type=lambda names: names.split(","), default=LIBRARIES)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--compile-only", action="store_true")
+    options = parser.parse_args()
+
+    from cases import cases
+
+    processes = start(["torch"] if options.compile_only else options.libraries)
+    for case in cases().values():
+        if options.rows and not any(part in case.what for part in options.rows):
             continue
-        contenders = {"torch": function}
-        if "large" in what or "mlp" in what or "layer" in what:
-            contenders["torch_compile"] = torch.compile(function)
-        for contender, function in contenders.items():
-            try:
-                us = best(lambda: function(*inputs))
-            except Exception as error:  # no compiler, say
-                print(f"{what} {contender}: {error}", file=sys.stderr)
-                continue
-            assert math.isfinite(us)
-            if as_json:
-                print(json.dumps({"what": what, "contender": contender, "us": round(us, 2)}))
+        contenders = prepare(case, processes)
+        if options.compile_only:
+            continue
+        for contender, us in measure(contenders, options.rounds).items():
+            if options.json:
+                line = {"what": case.what, "contender": contender, "us": round(us, 2)}
+                print(json.dumps(line), flush=True)
             else:
-                print(f"{what:24} {contender:14} {us:12.2f} µs", flush=True)
+                print(f"{case.what:24} {contender:16} {us:12.2f} µs", flush=True)
+    for process in processes:
+        process.close()
 
 
 if __name__ == "__main__":
