@@ -30,8 +30,9 @@ LIBRARIES = ["torch", "jax", "onnx", "mkl", "numpy"]
 SETTINGS = ("OPENBLAS_", "GOTO_", "NVPL_", "MKL_", "OMP_", "KMP_", "GOMP_", "DNNL_", "ONEDNN_",
             "XLA_", "NPROC")
 TURN = 0.02
-# after this long, threads of OpenMP no longer spin
-SPIN_MS = 5
+# threads that have nothing to do spin for some milliseconds, not for hundreds; within a turn they
+# always have
+SPIN = {"KMP_BLOCKTIME": "5", "OPENBLAS_THREAD_TIMEOUT": "22"}
 
 
 def environment(threads):
@@ -40,7 +41,7 @@ def environment(threads):
         del os.environ[name]
     for name in ["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NPROC"]:
         os.environ[name] = str(threads)
-    os.environ["KMP_BLOCKTIME"] = str(SPIN_MS)
+    os.environ.update(SPIN)
 
 
 def seconds(run, calls):
@@ -57,6 +58,19 @@ def calls_of(run):
         run()
         calls += 1
     return calls
+
+
+def settle():
+    """Waits until none of this process' threads spins."""
+    quiet, before = 0, time.process_time()
+    # in vain for those that spin on and on
+    for _ in range(100):
+        time.sleep(0.004)
+        now = time.process_time()
+        quiet = quiet + 1 if now - before < 0.0005 else 0
+        if quiet == 3:
+            return
+        before = now
 
 
 class Library:
@@ -85,14 +99,16 @@ class Library:
                 self.runs[contender] = (run, calls_of(run))
             except Exception as error:  # no compiler, say
                 answers[contender] = first_line(error)
+        settle()
         return answers
 
     def time(self, contender):
         """Microseconds of a call."""
         run, calls = self.runs[contender]
-        time.sleep(2 * SPIN_MS / 1000)
         seconds(run, min(calls, 3))
-        return seconds(run, calls) * 1e6 / calls
+        took = seconds(run, calls)
+        settle()
+        return took * 1e6 / calls
 
 
 def first_line(error):
