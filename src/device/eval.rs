@@ -4,6 +4,7 @@
 //! tells. Where Candle's own answer would be a panic, or wrong for some memory layout, the
 //! operands are put in order first.
 
+mod division;
 mod index;
 mod linear;
 mod memory;
@@ -12,7 +13,7 @@ mod order;
 use crate::error::Cause;
 use crate::graph::{BinaryOp, CompareOp, Conv, Op, UnaryOp};
 use candle_core::scalar::Scalar;
-use candle_core::{DType, Device, Tensor};
+use candle_core::{Device, Tensor};
 use candle_nn::ops;
 
 type Result<T, E = candle_core::Error> = std::result::Result<T, E>;
@@ -162,7 +163,7 @@ fn unary(op: UnaryOp, x: &Tensor) -> Result<Tensor> {
 
 fn binary(op: BinaryOp, broadcast: bool, x: &Tensor, y: &Tensor) -> Result<Tensor> {
     if op == BinaryOp::Div && x.dtype().is_int() && x.device().is_cpu() {
-        divisible(x, y)?;
+        return division::divide(x, y);
     }
     match (op, broadcast) {
         (BinaryOp::Add, false) => x.add(y),
@@ -178,27 +179,6 @@ fn binary(op: BinaryOp, broadcast: bool, x: &Tensor, y: &Tensor) -> Result<Tenso
         (BinaryOp::Maximum, true) => x.broadcast_maximum(y),
         (BinaryOp::Minimum, true) => x.broadcast_minimum(y),
     }
-}
-
-/// Integer division by zero panics, on large tensors inside Candle's thread pool, which that
-/// would poison for the whole process.
-fn divisible(x: &Tensor, y: &Tensor) -> Result<()> {
-    let any = |mask: Tensor| Ok::<_, candle_core::Error>(mask.max_all()?.to_scalar::<u8>()? != 0);
-    if any(order::regular(&y.eq(0u8)?)?)? {
-        candle_core::bail!("integer division by zero");
-    }
-    let least = match x.dtype() {
-        DType::I16 => Scalar::I16(i16::MIN),
-        DType::I32 => Scalar::I32(i32::MIN),
-        DType::I64 => Scalar::I64(i64::MIN),
-        _ => return Ok(()),
-    };
-    // the one quotient that does not fit
-    let minus_one = y.eq(&like(Scalar::I64(-1), y)?)?;
-    if any(minus_one.clone())? && any(x.eq(&like(least, x)?)?.broadcast_mul(&minus_one)?)? {
-        candle_core::bail!("integer division overflows");
-    }
-    Ok(())
 }
 
 fn compare(op: CompareOp, broadcast: bool, x: &Tensor, y: &Tensor) -> Result<Tensor> {
