@@ -15,6 +15,7 @@ pub(crate) fn cases() -> Vec<Case> {
         attention("attention_decode", [1, 32, 1, 1024, 128]),
         lora(1),
         lora(32),
+        ensemble(16),
     ]);
     cases
 }
@@ -74,6 +75,38 @@ fn lora(rows: usize) -> Case {
             x.matmul(&w)? + update
         }),
         lazy: Box::new(move || lx.matmul(&lw)? + lx.lora(&la, &lb, 0.5)?),
+        streamed: None,
+    }
+}
+
+/// The mean of so many small perceptrons, which have nothing to do with each other.
+fn ensemble(members: usize) -> Case {
+    let x = random(&[64, 64]);
+    let weights: Vec<[Tensor; 2]> = (0..members)
+        .map(|_| [random(&[64, 64]), random(&[64, 64])])
+        .collect();
+    let lx = LazyTensor::from(&x);
+    let pair = |w: &[Tensor; 2]| w.each_ref().map(LazyTensor::from);
+    let lazy: Vec<[LazyTensor; 2]> = weights.iter().map(pair).collect();
+    let by = 1.0 / members as f64;
+    Case {
+        what: format!("ensemble{members}_64"),
+        eager: Box::new(move || {
+            let one = |[up, down]: &[Tensor; 2]| {
+                candle_nn::ops::softmax_last_dim(&x.matmul(up)?.gelu()?.matmul(down)?)
+            };
+            let all = weights.iter().map(one).collect::<Result<Vec<_>, _>>()?;
+            let (first, others) = all.split_first().expect("members");
+            others.iter().try_fold(first.clone(), |sum, y| sum + y)? * by
+        }),
+        lazy: Box::new(move || {
+            let one = |[up, down]: &[LazyTensor; 2]| {
+                lx.matmul(up)?.gelu()?.matmul(down)?.softmax(D::Minus1)
+            };
+            let all = lazy.iter().map(one).collect::<Result<Vec<_>, _>>()?;
+            let (first, others) = all.split_first().expect("members");
+            others.iter().try_fold(first.clone(), |sum, y| sum + y)? * by
+        }),
         streamed: None,
     }
 }

@@ -6,7 +6,6 @@ use super::groups::{Source, groups};
 use super::joint::{Joint, Piece};
 use super::runner::{Runner, Tensors, Work};
 use super::value::{Stored, Value};
-use super::{Part, PartStep};
 use crate::actor::engine::{Member as Fragment, Results};
 use crate::error::Cause;
 use crate::graph::fragment::ValueId;
@@ -357,28 +356,18 @@ impl<'a> Batch<'_, 'a> {
         let (mut runs, mut parts) = (Vec::new(), Vec::new());
         for &member in members {
             let work: &'a Work = self.members[member].work;
-            let (run, kept) = match &work.plan.steps[step] {
-                Step::Op(op) if copies(work.op(op)) => {
-                    let elements = op.dims.iter().product();
-                    (PartStep::Copy(work.op(op), elements), [None; 2])
-                }
-                Step::Op(op) => {
-                    let piece = self.op(member, op)?;
-                    self.put(member, step, piece);
-                    continue;
-                }
-                Step::Fused(step) => (PartStep::Fused(step), [None; 2]),
-                Step::Product(step) => (PartStep::Product(step), work.kept_by(step)),
-            };
-            let inputs = work.plan.steps[step].inputs();
+            let planned = &work.plan.steps[step];
+            if let Step::Op(op) = planned
+                && !copies(work.op(op))
+            {
+                let piece = self.op(member, op)?;
+                self.put(member, step, piece);
+                continue;
+            }
+            let inputs = planned.inputs();
             let inputs = inputs.iter().map(|&value| self.whole(member, value));
             runs.push(member);
-            parts.push(Part {
-                step: run,
-                inputs: inputs.collect::<Result<_, _>>()?,
-                scalars: &work.scalars,
-                kept,
-            });
+            parts.push(work.part(planned, inputs.collect::<Result<_, _>>()?));
         }
         if parts.is_empty() {
             return Ok(());

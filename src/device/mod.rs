@@ -11,6 +11,7 @@ mod joint;
 #[cfg(feature = "metal")]
 mod metal;
 pub(crate) mod meter;
+mod panics;
 pub(crate) mod room;
 pub(crate) mod runner;
 pub(crate) mod simulated;
@@ -21,6 +22,7 @@ pub use simulated::{Fault, Script};
 
 use crate::error::{BuildError, Cause};
 use crate::graph::{Kept, Op};
+use crate::plan::beside::of_product;
 use crate::plan::{Fused, Product};
 use candle_core::{Device, Tensor};
 use smallvec::SmallVec;
@@ -73,10 +75,10 @@ pub(crate) trait CommandStream: Send {
         unreachable!("a batch on a device that does not fuse")
     }
 
-    /// Runs steps that have nothing to do with each other, side by side. Only batches on the CPU
-    /// need it.
+    /// Runs steps that have nothing to do with each other, side by side. A panic in one is its
+    /// error. Only the CPU needs it.
     fn apart(&mut self, _: &[Part<'_>]) -> Vec<Result<Tensor, Cause>> {
-        unreachable!("a batch on a device that does not fuse")
+        unreachable!("steps side by side on a device that does not fuse")
     }
 
     /// Gets a tensor back that it made in a fused step or a product and that nobody else has seen.
@@ -102,7 +104,7 @@ pub(crate) trait CommandStream: Send {
     }
 }
 
-/// A step of one fragment, which runs beside those of others.
+/// A step that runs beside others: of one fragment, or of several.
 pub(crate) struct Part<'a> {
     pub(crate) step: PartStep<'a>,
     pub(crate) inputs: SmallVec<[Tensor; 4]>,
@@ -127,9 +129,20 @@ impl Part<'_> {
     /// About so many simple operations.
     fn work(&self) -> usize {
         match self.step {
-            PartStep::Fused(step) => step.rows * step.cols * step.instrs.len(),
-            PartStep::Product(step) => step.effort(),
+            PartStep::Fused(step) => step.effort(),
+            PartStep::Product(step) => of_product(step),
             PartStep::Copy(_, elements) => elements * COPY,
+        }
+    }
+}
+
+impl PartStep<'_> {
+    /// The operation that is named when it fails.
+    fn name(&self) -> &'static str {
+        match self {
+            PartStep::Fused(step) => step.name(),
+            PartStep::Product(step) => step.op,
+            PartStep::Copy(op, _) => op.name(),
         }
     }
 }

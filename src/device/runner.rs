@@ -1,10 +1,11 @@
 //! The engine: runs plans, step by step, on a command stream.
 
-use super::CommandStream;
 use super::forms::Forms;
 use super::meter::Meter;
+use super::panics::{caught, message};
 use super::room::{Batching, Room};
 use super::value::{Reading, Stored, Value, read};
+use super::{CommandStream, Part, PartStep};
 use crate::actor::engine::{Engine, Member, Results};
 use crate::error::{Cause, Error, Failure};
 use crate::graph::fragment::Source;
@@ -17,7 +18,6 @@ use candle_core::{DType, DeviceLocation, Shape, Tensor};
 use smallvec::SmallVec;
 use std::any::Any;
 use std::cell::Cell;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
@@ -52,6 +52,25 @@ impl Work {
         match &step.op {
             PlannedOp::Own(op) => op,
             PlannedOp::Attached(place) => &self.attached[*place as usize],
+        }
+    }
+
+    /// A step that runs beside others, on these operands.
+    pub(super) fn part<'a>(&'a self, step: &'a Step, inputs: SmallVec<[Tensor; 4]>) -> Part<'a> {
+        let mut kept = [None; 2];
+        let run = match step {
+            Step::Op(step) => PartStep::Copy(self.op(step), step.dims.iter().product()),
+            Step::Fused(step) => PartStep::Fused(step),
+            Step::Product(step) => {
+                kept = self.kept_by(step);
+                PartStep::Product(step)
+            }
+        };
+        Part {
+            step: run,
+            inputs,
+            scalars: &self.scalars,
+            kept,
         }
     }
 
@@ -134,17 +153,6 @@ fn outside(cause: Cause) -> Arc<Failure> {
         operands: Vec::new(),
         cause,
     })
-}
-
-/// What a panic said. The payload is dropped with care: that is foreign code too.
-fn message(panic: Box<dyn Any + Send>) -> String {
-    let text = match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
-        (Some(text), _) => (*text).to_owned(),
-        (_, Some(text)) => text.clone(),
-        _ => "a panic without a message".to_owned(),
-    };
-    let _ = catch_unwind(AssertUnwindSafe(|| drop(panic)));
-    text
 }
 
 /// Marks this thread as driving, until dropped.
@@ -294,9 +302,7 @@ impl Runner {
         run: impl FnOnce(&mut dyn CommandStream) -> Result<Tensor, Cause>,
     ) -> Result<Tensor, Error> {
         let stream = &mut *self.stream;
-        catch_unwind(AssertUnwindSafe(|| run(stream)))
-            .unwrap_or_else(|panic| Err(Cause::Panic(message(panic))))
-            .map_err(|cause| self.fail(name, inputs, cause))
+        caught(|| run(stream)).map_err(|cause| self.fail(name, inputs, cause))
     }
 
     /// Runs several operations as one.
@@ -314,8 +320,7 @@ impl Runner {
             matches!(values[value as usize], Some(Ok(Value::Own(_))))
         });
         let run = |stream: &mut dyn CommandStream| stream.fused(step, &inputs, &work.scalars, over);
-        let name = step.ops.last().copied().unwrap_or_default();
-        self.attempt(name, &inputs, run).map(Value::Own)
+        self.attempt(step.name(), &inputs, run).map(Value::Own)
     }
 
     /// Runs a matrix product and what follows it.
@@ -333,6 +338,28 @@ impl Runner {
         self.attempt(step.op, &inputs, run).map(Value::Own)
     }
 
+    /// Runs steps of the engine side by side.
+    fn beside(&mut self, steps: &[Step], work: &Work, values: &mut [Option<Result<Value, Error>>]) {
+        let (mut parts, mut made) = (Vec::new(), Vec::new());
+        for step in steps {
+            match self.operands(step.inputs().into_iter(), values) {
+                Ok(inputs) => {
+                    parts.push(work.part(step, inputs));
+                    made.push(step.value());
+                }
+                Err(cause) => values[step.value() as usize] = Some(Err(cause)),
+            }
+        }
+        let results = self.stream.apart(&parts);
+        for ((part, value), result) in parts.iter().zip(made).zip(results) {
+            let result = result.map_err(|cause| {
+                let inputs: SmallVec<[&Tensor; 4]> = part.inputs.iter().collect();
+                self.fail(part.step.name(), &inputs, cause)
+            });
+            values[value as usize] = Some(result.map(Value::Own));
+        }
+    }
+
     fn run(&mut self, work: &Work, inputs: &[Held<Tensors>]) -> Results<Tensors> {
         let plan = &work.plan;
         let mut values: SmallVec<[Option<Result<Value, Error>>; 8]> = SmallVec::new();
@@ -344,18 +371,25 @@ impl Runner {
             });
         }
         let mut last_uses = plan.last_uses.iter().peekable();
-        for (place, step) in (0..).zip(&plan.steps) {
-            let result = match step {
-                Step::Op(step) => self.op(step, work, &mut values),
-                Step::Fused(step) => self.fused(step, work, &values),
-                Step::Product(step) => self.product(step, work, &values),
-            };
-            while let Some((_, done)) = last_uses.next_if(|(after, _)| *after == place) {
+        for range in plan.ranges() {
+            let steps = &plan.steps[range.clone()];
+            match steps {
+                [step] => {
+                    let result = match step {
+                        Step::Op(step) => self.op(step, work, &mut values),
+                        Step::Fused(step) => self.fused(step, work, &values),
+                        Step::Product(step) => self.product(step, work, &values),
+                    };
+                    values[step.value() as usize] = Some(result);
+                }
+                _ => self.beside(steps, work, &mut values),
+            }
+            let ended = |(after, _): &&(u32, ValueId)| (*after as usize) < range.end;
+            while let Some((_, done)) = last_uses.next_if(ended) {
                 if let Some(Ok(Value::Own(tensor))) = values[*done as usize].take() {
                     self.stream.recycle(tensor);
                 }
             }
-            values[step.value() as usize] = Some(result);
         }
         plan.outputs
             .iter()

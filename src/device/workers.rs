@@ -6,6 +6,7 @@ use super::eval;
 use crate::actor::crew::Crew;
 use crate::error::Cause;
 use crate::graph::Op;
+use crate::plan::beside::WORTH_HELP;
 use crate::sync::channel;
 use candle_core::Tensor;
 use rayon::{ThreadPool, ThreadPoolBuilder};
@@ -129,8 +130,6 @@ impl Workers {
 
 /// So many parts for each thread: whoever comes late leaves its parts to the others.
 pub(super) const PARTS: usize = 4;
-/// Simple operations from which on other threads help with several small things.
-const WORTH_HELP: usize = 1 << 21;
 /// Multiplications from which on Candle's products use several threads.
 const PARALLEL_PRODUCT: usize = 1 << 19;
 

@@ -12,13 +12,15 @@ use crate::graph::fragment::{Fragment, Source, ValueId};
 use batching::Batching;
 use std::collections::BTreeSet;
 use std::fmt::{self, Write};
+use std::ops::Range;
 
 /// How a submission would run: see [`Executor::explain`](crate::Executor::explain).
 ///
 /// Its `Display` is the plan: a line for each tensor that it begins with; two for each step, the
 /// second with estimates of the bytes it reads and writes and of the operations on numbers, and
 /// with the values that are done with after it, whose buffers go back to the pool for later steps,
-/// or are freed; and the totals. `candle` is an operation that Candle runs by itself; `fused` and
+/// or are freed; and the totals. Small steps that run side by side name each other; what they need is
+/// done with after the last of them. `candle` is an operation that Candle runs by itself; `fused` and
 /// `product` are the CPU engine's.
 ///
 /// In brackets is how the step would run in a [batch](crate::Batching) on the CPU, beside others of
@@ -47,7 +49,7 @@ impl Explanation {
         &self.graph
     }
 
-    /// The plan in the DOT language: one box for each step.
+    /// The plan in the DOT language: one box for each step, beside each other those that run so.
     pub fn plan_dot(&self) -> &str {
         &self.plan
     }
@@ -153,6 +155,8 @@ fn text<S>(
     }
     let mut buffers = Buffers::default();
     let mut ends = plan.last_uses.iter().peekable();
+    let ranges: Vec<Range<usize>> = plan.ranges().collect();
+    let mut range = 0;
     for ((place, batched), (step, (op, cost))) in
         (0..).zip(&batching.steps).zip(plan.steps.iter().zip(costs))
     {
@@ -165,10 +169,20 @@ fn text<S>(
             Step::Fused(step) => writeln!(out, "fused {}", fused_line(step)),
             Step::Product(step) => writeln!(out, "{}", product_line(step)),
         };
+        range += usize::from(place >= ranges[range].end);
+        let together = &ranges[range];
         let mut done = Vec::new();
-        while let Some((_, value)) = ends.next_if(|(after, _)| *after == place) {
-            done.push(*value);
+        if place + 1 == together.end {
+            while let Some((_, value)) = ends.next_if(|(after, _)| (*after as usize) <= place) {
+                done.push(*value);
+            }
         }
+        let others = together.clone().filter(|&other| other != place);
+        let others: Vec<ValueId> = others.map(|other| plan.steps[other].value()).collect();
+        let beside = match others.is_empty() {
+            true => String::new(),
+            false => format!("; beside {}", list(&others)),
+        };
         let is_view = op.is_some_and(is_view);
         let fate = buffers.after(step, &done, is_view, known);
         let what = match is_view {
@@ -179,7 +193,7 @@ fn text<S>(
             "" => String::new(),
             how => format!(" [{how}]"),
         };
-        let _ = writeln!(out, "    {what}{batched}{fate}");
+        let _ = writeln!(out, "    {what}{beside}{batched}{fate}");
     }
     let candle = costs.iter().filter(|(op, _)| op.is_some()).count();
     let _ = writeln!(
@@ -328,6 +342,9 @@ fn steps<S>(
         let label = format!("{what}\n{}", shape(known, step.value()));
         dot.node(step.value(), &label, look, step.inputs().iter().copied());
     }
+    for range in plan.ranges().filter(|range| range.len() > 1) {
+        dot.same_rank(plan.steps[range].iter().map(Step::value));
+    }
     dot.end()
 }
 
@@ -366,6 +383,15 @@ impl Dot {
         for input in inputs {
             let _ = writeln!(self.0, "  v{input} -> v{value};");
         }
+    }
+
+    /// Draws these beside each other.
+    fn same_rank(&mut self, values: impl Iterator<Item = ValueId>) {
+        self.0.push_str("  { rank=same;");
+        for value in values {
+            let _ = write!(self.0, " v{value};");
+        }
+        self.0.push_str(" }\n");
     }
 
     fn end(mut self) -> String {

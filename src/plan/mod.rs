@@ -1,6 +1,7 @@
 //! *How* to compute a fragment: pure functions, run on the producer's thread.
 
 pub(crate) mod batch;
+pub(crate) mod beside;
 mod cache;
 mod constants;
 mod draft;
@@ -21,6 +22,7 @@ mod walk;
 
 use crate::graph::fragment::{Fragment, SourceValue, ValueId};
 use crate::graph::{Dims, Op};
+use beside::Beside;
 use cache::Age;
 pub(crate) use cache::Cache;
 use candle_core::DType;
@@ -34,6 +36,7 @@ use rustc_hash::FxHashSet;
 use signature::Signature;
 use smallvec::SmallVec;
 use std::cell::RefCell;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// The numbers that a plan takes as parameters.
@@ -48,6 +51,8 @@ pub(crate) struct Plan {
     pub(crate) values: usize,
     /// In an order in which every operand is computed before it is used.
     pub(crate) steps: Vec<Step>,
+    /// Which of them run side by side.
+    pub(crate) beside: Beside,
     /// After which step (by its place) which value is done with; in the order of the steps.
     pub(crate) last_uses: SmallVec<[(u32, ValueId); 6]>,
     /// The values asked for.
@@ -216,16 +221,18 @@ fn plan(mut draft: Draft, passes: Passes) -> Plan {
     if passes.merge {
         simplify::merge(&mut draft);
     }
-    let mut steps = match passes.fuse {
+    let steps = match passes.fuse {
         true => fuse::steps(&draft),
         false => draft.nodes.iter().map(|n| op_step(&draft, n)).collect(),
     };
+    let (mut steps, beside) = beside::arrange(steps, draft.values.len());
     let last_uses = last_uses(&steps, &draft.outputs, draft.values.len());
-    write_over(&draft, &mut steps, &last_uses);
+    write_over(&draft, &mut steps, &beside, &last_uses);
     Plan {
         values: draft.values.len(),
         outline: Outline::of(&steps, &draft),
         steps,
+        beside,
         last_uses,
         outputs: draft.outputs,
     }
@@ -247,6 +254,18 @@ impl Plan {
     /// Whether a step needs this value, or it was asked for.
     pub(crate) fn reads(&self, value: ValueId) -> bool {
         self.outputs.contains(&value) || self.last_uses.iter().any(|&(_, used)| used == value)
+    }
+
+    /// The steps in order: each by itself, or several that run side by side.
+    pub(crate) fn ranges(&self) -> impl Iterator<Item = Range<usize>> {
+        let mut beside = self.beside.iter().peekable();
+        let mut next = 0;
+        std::iter::from_fn(move || {
+            let start = next;
+            let several = beside.next_if(|range| range.start as usize == start);
+            next = several.map_or(start + 1, |range| range.end as usize);
+            (start < self.steps.len()).then_some(start..next)
+        })
     }
 }
 
@@ -280,10 +299,12 @@ impl Step {
 }
 
 /// Lets fused steps write their results over operands that the engine made and that end with them.
-fn write_over(draft: &Draft, steps: &mut [Step], last_uses: &[(u32, ValueId)]) {
+/// Not steps beside others, which may still be reading.
+fn write_over(draft: &Draft, steps: &mut [Step], beside: &Beside, last_uses: &[(u32, ValueId)]) {
     let made = |step: &Step| (!matches!(step, Step::Op(_))).then(|| step.value());
     let own: FxHashSet<ValueId> = steps.iter().filter_map(made).collect();
-    for &(place, value) in last_uses {
+    let alone = |place: &u32| !beside.iter().any(|range| range.contains(place));
+    for &(place, value) in last_uses.iter().filter(|(place, _)| alone(place)) {
         if let (Step::Fused(step), true) = (&mut steps[place as usize], own.contains(&value)) {
             step.write_over(value, draft.info(value));
         }

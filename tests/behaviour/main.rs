@@ -1,6 +1,7 @@
 //! What the executor promises, seen from outside. One binary, one module for each promise.
 
 mod admission;
+mod beside;
 mod closing;
 mod common;
 mod compiled;

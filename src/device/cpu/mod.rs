@@ -12,6 +12,7 @@ mod number;
 mod pool;
 mod product;
 
+use super::panics::caught;
 use super::workers::Workers;
 use super::{CommandStream, Part, PartStep, eval};
 use crate::error::Cause;
@@ -149,7 +150,7 @@ impl CommandStream for CpuStream {
         let begun: Vec<_> = begun.collect();
         let run = |(part, buffer): (&Part<'_>, Result<CpuStorage, Cause>), workers: &Workers| {
             let inputs: SmallVec<[&Tensor; 4]> = part.inputs.iter().collect();
-            match part.step {
+            caught(|| match part.step {
                 PartStep::Copy(op, _) => eval::eval(op, &inputs),
                 PartStep::Fused(step) => fused_in(buffer?, step, &inputs, part.scalars, workers),
                 PartStep::Product(step) => {
@@ -157,7 +158,7 @@ impl CommandStream for CpuStream {
                     let buffer = f32::cpu_storage_data(buffer?).map_err(Cause::Candle)?;
                     product_in(buffer, step, &inputs, part.scalars, kept, workers)
                 }
-            }
+            })
         };
         workers.each(begun, parts.iter().map(Part::work).sum(), run)
     }

@@ -1,0 +1,167 @@
+//! Which steps run side by side: small ones that have nothing to do with each other.
+//!
+//! A large step is divided among the threads. A small one is not worth that, but several together
+//! are: each runs on one thread then. Going through the steps in order, a small one takes along
+//! later small ones whose operands are there already.
+
+use super::{Product, Step};
+use crate::graph::fragment::ValueId;
+use smallvec::SmallVec;
+use std::ops::Range;
+
+/// A step that takes as long as so many simple operations is divided among threads, and so are
+/// several that take so long together. Less is not worth a second thread.
+pub(crate) const WORTH_HELP: usize = 1 << 21;
+/// So many steps stand side by side at most: what they make is there at once.
+const MOST: usize = 32;
+/// So many steps ahead are looked at: what is made early is kept for long.
+const AHEAD: usize = 64;
+
+/// Ranges of steps that run side by side, in order; most plans have none.
+pub(crate) type Beside = SmallVec<[Range<u32>; 2]>;
+
+/// Puts steps that run side by side next to each other. Every operand is still computed before it
+/// is used.
+pub(super) fn arrange(steps: Vec<Step>, values: usize) -> (Vec<Step>, Beside) {
+    let mut pending = vec![false; values];
+    for step in &steps {
+        pending[step.value() as usize] = true;
+    }
+    let mut left: Vec<Option<Step>> = steps.into_iter().map(Some).collect();
+    let mut arranged: Vec<Step> = Vec::with_capacity(left.len());
+    let mut beside = Beside::new();
+    for first in 0..left.len() {
+        if left[first].is_none() {
+            continue;
+        }
+        let places = together(&left, first, &pending);
+        let start = arranged.len() as u32;
+        arranged.extend(places.iter().filter_map(|&place| left[place].take()));
+        let range = start..arranged.len() as u32;
+        for step in &arranged[start as usize..] {
+            pending[step.value() as usize] = false;
+        }
+        if range.len() > 1 {
+            beside.push(range);
+        }
+    }
+    (arranged, beside)
+}
+
+/// The steps that run beside the first one that is left, which is among them.
+fn together(left: &[Option<Step>], first: usize, pending: &[bool]) -> SmallVec<[usize; 8]> {
+    let is_made = |value: &ValueId| !pending[*value as usize];
+    let fits = |step: &Step| is_small(step) && step.inputs().iter().all(is_made);
+    let alone = SmallVec::from_elem(first, 1);
+    if !left[first].as_ref().is_some_and(fits) {
+        return alone;
+    }
+    let ahead = left.len().min(first + AHEAD);
+    let fit = (first..ahead).filter(|&place| left[place].as_ref().is_some_and(fits));
+    let places: SmallVec<[usize; 8]> = fit.take(MOST).collect();
+    let effort = |&place: &usize| left[place].as_ref().map_or(0, Step::effort);
+    match places.iter().map(effort).sum::<usize>() >= WORTH_HELP {
+        true => places,
+        false => alone,
+    }
+}
+
+/// Whether the engine runs the step, on one thread.
+fn is_small(step: &Step) -> bool {
+    !matches!(step, Step::Op(_)) && step.effort() < WORTH_HELP
+}
+
+impl Step {
+    /// About how many simple operations it takes as long as. What Candle runs is not known.
+    pub(crate) fn effort(&self) -> usize {
+        match self {
+            Step::Op(_) => 0,
+            Step::Fused(step) => step.effort(),
+            Step::Product(step) => of_product(step),
+        }
+    }
+}
+
+/// The same of a product: for each multiplication there is an addition.
+pub(crate) fn of_product(step: &Product) -> usize {
+    step.effort().saturating_mul(2)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Passes, Plan, Planner};
+    use crate::graph::LazyTensor;
+    use crate::graph::fragment::Fragment;
+    use candle_core::{Device, Tensor};
+    use std::sync::Arc;
+
+    fn plan(outputs: &[&LazyTensor]) -> Arc<Plan> {
+        let fragment = Fragment::<()>::cut(outputs.iter().copied(), |_| Ok(None)).unwrap();
+        Planner::new(Passes::ALL, 0).prepare(fragment).plan
+    }
+
+    fn leaf(rows: usize, cols: usize) -> LazyTensor {
+        LazyTensor::from(
+            Tensor::zeros((rows, cols), candle_core::DType::F32, &Device::Cpu).unwrap(),
+        )
+    }
+
+    /// Each of `count` products by a program on it.
+    fn branches(count: usize, size: usize) -> LazyTensor {
+        let x = leaf(size, size);
+        let branch = |_| x.matmul(&leaf(size, size)).unwrap().sum_all().unwrap();
+        let branches: Vec<LazyTensor> = (0..count).map(branch).collect();
+        LazyTensor::stack(&branches, 0).unwrap()
+    }
+
+    #[test]
+    fn small_branches_run_side_by_side() {
+        let plan = plan(&[&branches(8, 64)]);
+        let beside: Vec<usize> = plan.beside.iter().map(ExactSizeIterator::len).collect();
+        assert_eq!(beside.first(), Some(&8), "{plan:?}");
+    }
+
+    #[test]
+    fn neither_few_small_ones_nor_large_ones() {
+        assert!(plan(&[&branches(2, 16)]).beside.is_empty());
+        assert!(plan(&[&branches(8, 512)]).beside.is_empty());
+    }
+
+    #[test]
+    fn operands_come_first_and_every_step_once() {
+        let (x, mut last) = (leaf(64, 64), Vec::new());
+        for _ in 0..6 {
+            let y = x.matmul(&leaf(64, 64)).unwrap().softmax(1).unwrap();
+            last.push(
+                y.matmul(&leaf(64, 64))
+                    .unwrap()
+                    .t()
+                    .unwrap()
+                    .softmax(1)
+                    .unwrap(),
+            );
+        }
+        let sum = last
+            .iter()
+            .skip(1)
+            .fold(last[0].clone(), |sum, y| (sum + y).unwrap());
+        let plan = plan(&[&sum]);
+        assert!(!plan.beside.is_empty());
+        let mut made = vec![false; plan.values];
+        let steps: Vec<_> = plan.steps.iter().map(|step| step.value()).collect();
+        for range in plan.ranges() {
+            let steps = &plan.steps[range];
+            for input in steps.iter().flat_map(|step| step.inputs()) {
+                assert!(made[input as usize] || !steps_make(&plan, input));
+            }
+            for step in steps {
+                assert!(!std::mem::replace(&mut made[step.value() as usize], true));
+            }
+        }
+        assert!(steps.iter().all(|&value| made[value as usize]));
+    }
+
+    fn steps_make(plan: &Plan, value: u32) -> bool {
+        plan.steps.iter().any(|step| step.value() == value)
+    }
+}
