@@ -6,8 +6,9 @@ mod trace;
 pub(crate) use crate::error::{Error, Result};
 use crate::executor::{Executor, SubmitAsync};
 use crate::graph::LazyTensor;
+use crate::graph::cut::{Cut, Pins};
 use crate::graph::encode::location_word;
-use crate::graph::fragment::{Cut, ValueId};
+use crate::graph::fragment::{Fragment, ValueId};
 use crate::habit;
 use crate::handle::Handle;
 use crate::outputs::{Outputs, Results};
@@ -227,19 +228,16 @@ impl Shared<'_> {
     fn call<A: Argument>(&self, arguments: &[A]) -> Result<Call> {
         let given = self.given(arguments)?;
         loop {
-            let mut cut = Cut::new(|node| self.home().submitted(node));
+            let mut cut = Cut::new(|node| self.home().submitted(node), Fragment::new());
             let values = cut_arguments(&mut cut, &given, self.home())?;
-            self.home().check_bytes(cut.fragment.host_bytes)?;
+            self.home().check_bytes(cut.into.host_bytes)?;
             let places = given.iter().map(|given| location_word(given.location()));
-            let look = self
-                .home()
-                .planner
-                .look_up(&cut.fragment, places, &self.traces);
+            let look = self.home().planner.look_up(&cut.into, places, &self.traces);
             let (trace, scalars): (Result<_, Missing>, Scalars) = look;
-            let parts = Parts::of(&cut.fragment, scalars.len());
+            let parts = Parts::of(&cut.into, scalars.len());
             match trace {
                 Ok(trace) => {
-                    if let Some(call) = trace.call(cut.fragment, scalars, self.home()) {
+                    if let Some(call) = trace.call(cut.into, scalars, self.home()) {
                         return Ok(call);
                     }
                     self.traces.forget(); // something that it captured is gone
@@ -257,7 +255,7 @@ impl Shared<'_> {
     /// Runs the function on placeholders, which stand for these values.
     fn roots(
         &self,
-        cut: &mut Cut<trace::Submitted, impl trace::Asks>,
+        cut: &mut Cut<impl trace::Asks, Fragment<trace::Submitted>>,
         given: &[Given<'_>],
         values: &[ValueId],
     ) -> Result<Roots> {
@@ -270,15 +268,11 @@ impl Shared<'_> {
 
     fn explain<A: Argument>(&self, arguments: &[A]) -> Result<Explanation> {
         let given = self.given(arguments)?;
-        let mut cut = Cut::new(|node| self.home().submitted(node));
+        let mut cut = Cut::new(|node| self.home().submitted(node), Fragment::new());
         let values = cut_arguments(&mut cut, &given, self.home())?;
         let roots = self.roots(&mut cut, &given, &values)?;
-        cut.fragment.outputs = SmallVec::new();
-        for root in &roots {
-            let value = cut.visit(root)?;
-            cut.fragment.outputs.push(value);
-        }
-        Ok(self.home().planner.explain(&cut.fragment))
+        cut.ask(&roots)?;
+        Ok(self.home().planner.explain(&cut.into))
     }
 
     fn given<'a, A: Argument>(&self, arguments: &'a [A]) -> Result<SmallVec<[Given<'a>; 4]>> {
@@ -294,23 +288,23 @@ impl Shared<'_> {
 
 /// Gives each argument a value; they are the fragment's outputs so far.
 fn cut_arguments(
-    cut: &mut Cut<trace::Submitted, impl trace::Asks>,
+    cut: &mut Cut<impl trace::Asks, Fragment<trace::Submitted>>,
     given: &[Given<'_>],
     home: &ExecutorHome,
 ) -> Result<SmallVec<[ValueId; 4]>> {
-    let mut values = SmallVec::new();
+    let (mut values, mut pins) = (SmallVec::new(), Pins::new());
     for given in given {
         let at = given.location();
         values.push(match given {
-            Given::Lazy(tensor) => cut.visit(tensor)?,
+            Given::Lazy(tensor) => cut.visit(tensor, &mut pins)?,
             Given::Tensor(tensor) if at == home.location || at == DeviceLocation::Cpu => {
-                cut.tensor(tensor.detach())
+                cut.tensor(&tensor.detach())
             }
             Given::Tensor(_) => return Err(home.foreign(at)),
         });
     }
-    cut.end_arguments();
-    cut.fragment.outputs = values.iter().copied().collect();
+    cut.into.end_arguments(&values);
+    cut.forget();
     Ok(values)
 }
 

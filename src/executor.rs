@@ -366,8 +366,7 @@ impl Executor {
     /// # Ok::<_, candlewick::Error>(())
     /// ```
     pub fn explain<O: Outputs>(&self, outputs: O) -> Result<Explanation> {
-        let request = Request::cut(&self.0.home, outputs.tensors())?;
-        Ok(request.explain(&self.0.home))
+        Request::explain(&self.0.home, outputs.tensors())
     }
 
     /// The figures of this moment; cheap, from any thread.

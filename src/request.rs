@@ -37,7 +37,37 @@ pub(crate) struct Request {
     nodes: SmallVec<[LazyTensor; 1]>,
     /// For each requested result, which of `nodes` it is.
     places: SmallVec<[u32; 1]>,
-    fragment: Fragment<Held<Tensors>>,
+    host_bytes: u64,
+    work: ToDo,
+}
+
+/// What has to be computed.
+enum ToDo {
+    /// Its plan is known, and none of the outputs is.
+    Planned(Prepared<Held<Tensors>>),
+    /// It is to be planned.
+    Cut(Fragment<Held<Tensors>>),
+}
+
+impl ToDo {
+    /// The result of another fragment that answers this place of the request.
+    fn submitted_output(&self, index: usize) -> Option<&Held<Tensors>> {
+        match self {
+            ToDo::Planned(_) => None,
+            ToDo::Cut(fragment) => fragment.submitted_output(index),
+        }
+    }
+
+    /// With a plan.
+    fn prepared(self, planner: &Planner) -> Prepared<Held<Tensors>> {
+        match self {
+            ToDo::Planned(prepared) => prepared,
+            ToDo::Cut(mut fragment) => {
+                fragment.drop_known_outputs();
+                planner.prepare(fragment)
+            }
+        }
+    }
 }
 
 /// What waits for a permit, has claimed nothing, and then is queued.
@@ -141,38 +171,48 @@ impl Request {
         home: &Arc<ExecutorHome>,
         tensors: impl IntoIterator<Item = &'a LazyTensor>,
     ) -> Result<Self> {
-        let mut nodes: SmallVec<[LazyTensor; 1]> = SmallVec::new();
-        let mut places = SmallVec::new();
-        for tensor in tensors {
-            let known = nodes.iter().position(|n| n.0.id == tensor.0.id);
-            places.push(known.unwrap_or(nodes.len()) as u32);
-            if known.is_none() {
-                nodes.push(tensor.clone());
+        let (nodes, places) = distinct(tensors);
+        let found = home.planner.find(&nodes, |node| home.submitted(node))?;
+        let (work, host_bytes) = match found {
+            Some((prepared, bytes)) => (ToDo::Planned(prepared), bytes),
+            None => {
+                let fragment = Fragment::cut(&nodes, |node| home.submitted(node))?;
+                let bytes = fragment.host_bytes;
+                (ToDo::Cut(fragment), bytes)
             }
-        }
-        let fragment = Fragment::cut(&nodes, |node| home.submitted(node))?;
-        home.check_bytes(fragment.host_bytes)?;
+        };
+        home.check_bytes(host_bytes)?;
         Ok(Self {
             nodes,
             places,
-            fragment,
+            host_bytes,
+            work,
         })
     }
 
     /// How it would run.
-    pub(crate) fn explain(&self, home: &ExecutorHome) -> Explanation {
-        home.planner.explain(&self.fragment)
+    pub(crate) fn explain<'a>(
+        home: &ExecutorHome,
+        tensors: impl IntoIterator<Item = &'a LazyTensor>,
+    ) -> Result<Explanation> {
+        let (nodes, _) = distinct(tensors);
+        let fragment = Fragment::cut(&nodes, |node| home.submitted(node))?;
+        home.check_bytes(fragment.host_bytes)?;
+        Ok(home.planner.explain(&fragment))
     }
 
     /// Whether every output was submitted before: then there is nothing to compute.
     pub(crate) fn is_known(&self) -> bool {
-        self.fragment.is_known()
+        match &self.work {
+            ToDo::Planned(_) => false,
+            ToDo::Cut(fragment) => fragment.is_known(),
+        }
     }
 
     /// Interest in outputs that were all submitted before.
     pub(crate) fn known(self, home: &ExecutorHome) -> Launched {
         let outputs = (0..self.nodes.len())
-            .filter_map(|index| self.fragment.submitted_output(index).map(Held::share));
+            .filter_map(|index| self.work.submitted_output(index).map(Held::share));
         let submission = Submission::new(home.core.clone(), outputs.collect());
         Launched {
             submission,
@@ -183,17 +223,17 @@ impl Request {
 
 impl Ask for Request {
     fn host_bytes(&self) -> u64 {
-        self.fragment.host_bytes
+        self.host_bytes
     }
 
     fn launch(
-        mut self,
+        self,
         home: &Arc<ExecutorHome>,
         permit: Permit<'_, Runner>,
         tag: Tag,
         defer: bool,
     ) -> Result<Launched> {
-        let known = |index| self.fragment.submitted_output(index);
+        let known = |index| self.work.submitted_output(index);
         let places = 0..self.nodes.len();
         let own: SmallVec<[&LazyTensor; 1]> = places
             .filter(|&i| known(i).is_none())
@@ -213,8 +253,7 @@ impl Ask for Request {
         let submission = Submission::new(home.core.clone(), outputs.collect());
         if claimed.is_complete() {
             let outputs = own.iter().map(|node| output(node)).collect();
-            self.fragment.drop_known_outputs();
-            let fragment = home.planner.prepare(self.fragment);
+            let fragment = self.work.prepared(&home.planner);
             claimed.send(|slots| payload(fragment, outputs, slots), defer);
         } else {
             // Somebody claimed a part since the fragment was cut: what is left is cut again.
@@ -260,6 +299,22 @@ impl Ask for Call {
     }
 }
 
+/// The distinct ones, and for each tensor which of them it is.
+fn distinct<'a>(
+    tensors: impl IntoIterator<Item = &'a LazyTensor>,
+) -> (SmallVec<[LazyTensor; 1]>, SmallVec<[u32; 1]>) {
+    let mut nodes: SmallVec<[LazyTensor; 1]> = SmallVec::new();
+    let mut places = SmallVec::new();
+    for tensor in tensors {
+        let known = nodes.iter().position(|n| n.0.id == tensor.0.id);
+        places.push(known.unwrap_or(nodes.len()) as u32);
+        if known.is_none() {
+            nodes.push(tensor.clone());
+        }
+    }
+    (nodes, places)
+}
+
 /// The work for one node by itself, whose slot is claimed already.
 fn alone(
     root: &LazyTensor,
@@ -282,15 +337,15 @@ fn payload(
     slots: SmallVec<[Arc<Slot<Tensors>>; 1]>,
 ) -> Payload<Tensors> {
     let mut inputs = SmallVec::new();
-    let sources = fragment.sources.into_iter().map(|source| {
-        let from = match source.source {
+    let sources = fragment.sources.into_iter().map(|(value, source)| {
+        let from = match source {
             Source::Leaf(tensor, kept) => Source::Leaf(tensor, kept),
             Source::Submitted(held) => {
                 inputs.push(held);
                 Source::Submitted(inputs.len() - 1)
             }
         };
-        (source.value, from)
+        (value, from)
     });
     let sources = sources.collect();
     Payload {
@@ -307,7 +362,9 @@ fn payload(
     }
 }
 
+/// Only a node that was submitted is referred to weakly: see `graph/recycle.rs`.
 fn output(tensor: &LazyTensor) -> Output {
+    debug_assert!(tensor.0.home.get().is_some());
     Output {
         node: Arc::downgrade(&tensor.0),
         bytes: size(tensor),

@@ -2,7 +2,7 @@
 //!
 //! | | shipped | `candlewick_loom` | `candlewick_shuttle` |
 //! |---|---|---|---|
-//! | atomics, `fence`, `Mutex`, `Condvar`, `RwLock`, `Arc`, threads | std | loom | shuttle |
+//! | atomics, `fence`, `Mutex`, `Condvar`, `Arc`, threads | std | loom | shuttle |
 //! | `UnsafeCell` | std behind `with` | loom, race-checked | std behind `with` |
 //! | channel | crossbeam-channel | `model` | `model` |
 //! | map | DashMap | `model` | `model` |

@@ -157,7 +157,7 @@ impl Engine for ToyEngine {
         self.runs.fetch_add(1, SeqCst);
         self.order.lock().unwrap().push(work.add);
         for origin in work.origins.iter().flatten() {
-            let _ = origin.forget();
+            origin.forget();
         }
         let sum = inputs.iter().try_fold(0, |sum, input| {
             let value = input.slot().peek(|outcome| match outcome {

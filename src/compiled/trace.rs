@@ -3,7 +3,8 @@
 use super::Roots;
 use crate::device::runner::Tensors;
 use crate::error::Result;
-use crate::graph::fragment::{Cut, Fragment, Source, SourceValue, ValueId};
+use crate::graph::cut::{Cut, Gather, Pins};
+use crate::graph::fragment::{Fragment, Source, ValueId};
 use crate::graph::{Node, NodeId, Op};
 use crate::plan::{Plan, Prepared, Scalars};
 use crate::request::{Call, ExecutorHome, size};
@@ -23,7 +24,7 @@ impl<F: FnMut(&Node) -> Result<Option<Submitted>>> Asks for F {}
 pub(super) struct Trace {
     plan: Arc<Plan>,
     /// What the function captured.
-    captured: Vec<SourceValue<NodeId>>,
+    captured: Vec<(ValueId, Source<NodeId>)>,
     attached: SmallVec<[Op; 1]>,
     scalars: Scalars,
     /// Arguments that the plan does not read: no call waits for them.
@@ -61,15 +62,16 @@ impl Trace {
     /// Plans what the function returned for the arguments that were cut: the trace for later
     /// calls, and this one.
     pub(super) fn make(
-        mut cut: Cut<Submitted, impl Asks>,
+        mut cut: Cut<impl Asks, Fragment<Submitted>>,
         roots: Roots,
         parts: Parts,
         home: &ExecutorHome,
     ) -> Result<(Self, Call)> {
         let mut outputs: SmallVec<[ValueId; 1]> = SmallVec::new();
         let (mut sizes, mut places) = (SmallVec::new(), SmallVec::new());
+        let mut pins = Pins::new();
         for root in &roots {
-            let value = cut.visit(root)?;
+            let value = cut.visit(root, &mut pins)?;
             let known = outputs.iter().position(|&output| output == value);
             places.push(known.unwrap_or(outputs.len()) as u32);
             if known.is_none() {
@@ -77,14 +79,15 @@ impl Trace {
                 sizes.push(size(root));
             }
         }
-        cut.fragment.outputs = outputs;
-        let mut prepared = home.planner.prepare(cut.fragment);
+        drop(pins);
+        cut.into.end(outputs);
+        let mut prepared = home.planner.prepare(cut.into);
         let plan = prepared.plan.clone();
-        let unread = |source: &SourceValue<Submitted>| !plan.reads(source.value);
-        let unused = prepared.sources.iter().filter(|source| unread(source));
-        let unused: SmallVec<[ValueId; 4]> = unused.map(|source| source.value).collect();
+        let values = prepared.sources.iter().map(|source| source.0);
+        let unused: SmallVec<[ValueId; 4]> = values.filter(|&value| !plan.reads(value)).collect();
         let captured = prepared.sources[parts.sources..].iter();
-        let captured = captured.filter(|source| !unread(source)).map(captured_as);
+        let captured = captured.filter(|source| plan.reads(source.0));
+        let captured = captured.map(|(value, source)| (*value, captured_as(source)));
         let trace = Self {
             captured: captured.collect(),
             attached: prepared.attached[parts.attached..]
@@ -100,7 +103,7 @@ impl Trace {
         };
         prepared
             .sources
-            .retain(|s| !trace.unused.contains(&s.value));
+            .retain(|(value, _)| !trace.unused.contains(value));
         let call = trace.with(prepared, parts.host_bytes);
         Ok((trace, call))
     }
@@ -113,13 +116,14 @@ impl Trace {
         mut scalars: Scalars,
         home: &ExecutorHome,
     ) -> Option<Call> {
-        let mut sources = arguments.sources;
-        if !self.unused.is_empty() {
-            sources.retain(|source| !self.unused.contains(&source.value));
+        let mut sources = Vec::with_capacity(arguments.sources.len() + self.captured.len());
+        for source in arguments.sources {
+            if !self.unused.contains(&source.value) {
+                sources.push((source.value, source.source));
+            }
         }
-        sources.reserve_exact(self.captured.len());
-        for captured in &self.captured {
-            sources.push(captured_by(captured, home)?);
+        for (value, captured) in &self.captured {
+            sources.push((*value, captured_by(captured, home)?));
         }
         scalars.extend_from_slice(&self.scalars);
         let own = arguments.computed.into_iter().map(|node| node.op);
@@ -145,31 +149,16 @@ impl Trace {
 
 /// A submitted tensor is kept by its name: a trace takes no interest in the result, so that it
 /// can still be cancelled.
-fn captured_as(source: &SourceValue<Submitted>) -> SourceValue<NodeId> {
-    SourceValue {
-        value: source.value,
-        dims: source.dims.clone(),
-        dtype: source.dtype,
-        handed_in: source.handed_in,
-        source: match &source.source {
-            Source::Leaf(tensor, kept) => Source::Leaf(tensor.clone(), kept.clone()),
-            Source::Submitted(held) => Source::Submitted(held.slot().id()),
-        },
+fn captured_as(source: &Source<Submitted>) -> Source<NodeId> {
+    match source {
+        Source::Leaf(tensor, kept) => Source::Leaf(tensor.clone(), kept.clone()),
+        Source::Submitted(held) => Source::Submitted(held.slot().id()),
     }
 }
 
-fn captured_by(
-    source: &SourceValue<NodeId>,
-    home: &ExecutorHome,
-) -> Option<SourceValue<Submitted>> {
-    Some(SourceValue {
-        value: source.value,
-        dims: source.dims.clone(),
-        dtype: source.dtype,
-        handed_in: source.handed_in,
-        source: match &source.source {
-            Source::Leaf(tensor, kept) => Source::Leaf(tensor.clone(), kept.clone()),
-            Source::Submitted(id) => Source::Submitted(NodeStore::acquire(home.core.store(), *id)?),
-        },
+fn captured_by(source: &Source<NodeId>, home: &ExecutorHome) -> Option<Source<Submitted>> {
+    Some(match source {
+        Source::Leaf(tensor, kept) => Source::Leaf(tensor.clone(), kept.clone()),
+        Source::Submitted(id) => Source::Submitted(NodeStore::acquire(home.core.store(), *id)?),
     })
 }

@@ -1,10 +1,12 @@
 //! *What* to compute: immutable graphs of lazy tensors. No threads, no device.
 
+pub(crate) mod cut;
 pub(crate) mod encode;
 pub(crate) mod fragment;
 mod kept;
 mod node;
 mod op;
+mod recycle;
 
 // The methods of `LazyTensor`.
 mod attention;

@@ -2,11 +2,13 @@
 
 use super::kept::Kept;
 use super::op::Op;
+use super::recycle;
 use crate::origin::Origin;
 use candle_core::{DType, Device, DeviceLocation, Shape, Tensor};
 use smallvec::SmallVec;
 use std::cell::Cell;
 use std::fmt;
+use std::mem::ManuallyDrop;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -49,7 +51,7 @@ pub(crate) type NodeId = u64;
 /// # Ok::<_, candlewick::Error>(())
 /// ```
 #[derive(Clone)]
-pub struct LazyTensor(pub(crate) Arc<Node>);
+pub struct LazyTensor(pub(crate) ManuallyDrop<Arc<Node>>);
 
 /// One node. A single allocation: building one takes no lock and touches no shared map.
 pub(crate) struct Node {
@@ -58,13 +60,13 @@ pub(crate) struct Node {
     pub(crate) dtype: DType,
     /// Where the result will be.
     pub(crate) location: DeviceLocation,
-    pub(crate) origin: Origin<Expr>,
+    pub(crate) made: Made,
     /// The executor that this node was submitted to, once it was.
     pub(crate) home: OnceLock<Arc<dyn Home>>,
 }
 
 /// How a node's value comes about.
-pub(crate) enum Expr {
+pub(crate) enum Made {
     /// It exists. `host` says that it was made from host data for this graph, and so counts
     /// against the queue's bound in bytes; a tensor that was handed in does not. `kept` is what a
     /// device made of it.
@@ -73,10 +75,17 @@ pub(crate) enum Expr {
         host: bool,
         kept: Option<Arc<Kept>>,
     },
-    /// By an operation on other nodes.
-    Op { op: Op, inputs: Inputs },
+    /// By an operation on other nodes, which is forgotten once its result is on its way.
+    Op(Origin<Expr>),
     /// It stands for whatever a compiled function will be given in its place.
     Placeholder,
+}
+
+/// An operation on other nodes. Nobody takes a reference to an operand from here: a node to which only
+/// an operand refers is known to nobody else.
+pub(crate) struct Expr {
+    pub(crate) op: Op,
+    pub(crate) inputs: Inputs,
 }
 
 /// What a node must know of the executor that it was submitted to.
@@ -114,7 +123,8 @@ impl LazyTensor {
         dtype: DType,
         location: DeviceLocation,
     ) -> Self {
-        Self::from_expr(Expr::Op { op, inputs }, dims, dtype, location)
+        let made = Made::Op(Origin::new(Expr { op, inputs }));
+        Self::new_node(made, dims, dtype, location)
     }
 
     /// A node whose value exists.
@@ -122,29 +132,29 @@ impl LazyTensor {
         let dims = Dims::from_slice(tensor.dims());
         let (dtype, location) = (tensor.dtype(), tensor.device().location());
         let matrix = dims.len() >= 2 && dtype == DType::F32 && tensor.device().is_cpu();
-        let expr = Expr::Leaf {
+        let made = Made::Leaf {
             tensor,
             host,
             kept: (matrix && !host).then(Arc::default),
         };
-        Self::from_expr(expr, dims, dtype, location)
+        Self::new_node(made, dims, dtype, location)
     }
 
     /// What a compiled function is traced with.
     pub(crate) fn placeholder(dims: Dims, dtype: DType, location: DeviceLocation) -> Self {
-        Self::from_expr(Expr::Placeholder, dims, dtype, location)
+        Self::new_node(Made::Placeholder, dims, dtype, location)
     }
 
     #[inline]
-    fn from_expr(expr: Expr, dims: Dims, dtype: DType, location: DeviceLocation) -> Self {
-        LazyTensor(Arc::new(Node {
+    fn new_node(made: Made, dims: Dims, dtype: DType, location: DeviceLocation) -> Self {
+        LazyTensor(ManuallyDrop::new(recycle::make(Node {
             id: next_id(),
             dims,
             dtype,
             location,
-            origin: Origin::new(expr),
+            made,
             home: OnceLock::new(),
-        }))
+        })))
     }
 
     /// The size of each dimension.
@@ -201,11 +211,11 @@ impl AsRef<LazyTensor> for LazyTensor {
 /// Shape, dtype and operation; never the data.
 impl fmt::Debug for LazyTensor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let op = self.0.origin.read(|expr| match expr {
-            Expr::Leaf { .. } => "leaf",
-            Expr::Op { op, .. } => op.name(),
-            Expr::Placeholder => "placeholder",
-        });
+        let op = match &self.0.made {
+            Made::Leaf { .. } => Some("leaf"),
+            Made::Op(origin) => origin.read(|expr| expr.op.name()),
+            Made::Placeholder => Some("placeholder"),
+        };
         write!(
             f,
             "LazyTensor[{:?}; {}; {}]",
@@ -220,61 +230,76 @@ impl Node {
     /// Whether the node makes sense on the host although its graph runs on a device: host data
     /// or a filled tensor to be moved there, or what was moved back.
     pub(crate) fn may_be_on_host(&self) -> bool {
-        let moved = self.origin.read(|expr| match expr {
-            Expr::Leaf { .. } | Expr::Placeholder => true,
-            Expr::Op { op, .. } => matches!(op, Op::ToDevice(_) | Op::Fill { .. }),
-        });
-        self.location == DeviceLocation::Cpu && moved.unwrap_or(true)
+        let may = |expr: &Expr| matches!(expr.op, Op::ToDevice(_) | Op::Fill { .. });
+        self.location == DeviceLocation::Cpu
+            && match &self.made {
+                Made::Leaf { .. } | Made::Placeholder => true,
+                Made::Op(origin) => origin.read(may).unwrap_or(true),
+            }
     }
 
     /// Whether it is computed from others and nobody has submitted it.
     pub(crate) fn is_computed(&self) -> bool {
-        let computed = self.origin.read(|expr| matches!(expr, Expr::Op { .. }));
-        computed.unwrap_or(false)
+        matches!(&self.made, Made::Op(origin) if origin.read(|_| ()).is_some())
     }
 
     /// Forgets how the node is computed, once its result is on its way.
     pub(crate) fn forget_origin(&self) {
-        drop_expr(self.origin.forget());
+        if let Made::Op(origin) = &self.made {
+            origin.forget();
+        }
+    }
+
+    /// Lets go of everything: nobody can name the node's result any more. What it is made from comes
+    /// back.
+    pub(super) fn clear(&mut self) -> Option<Expr> {
+        if let Some(home) = self.home.take() {
+            home.release(self.id);
+        }
+        self.dims = Dims::new();
+        match &mut self.made {
+            Made::Op(origin) => origin.take_mut(),
+            made => {
+                *made = Made::Placeholder;
+                None
+            }
+        }
     }
 }
 
 impl Drop for Node {
     fn drop(&mut self) {
-        if let Some(home) = self.home.get() {
-            home.release(self.id);
-        }
-        drop_expr(self.origin.forget_mut());
+        drop(self.clear());
     }
 }
 
-/// Drops an origin and all that it alone keeps alive, by a loop: a graph may be far deeper
-/// than the stack.
-fn drop_expr(expr: Option<Expr>) {
-    let Some(Expr::Op { inputs, .. }) = expr else {
-        return; // nothing below it
-    };
-    let mut doomed: SmallVec<[Inputs; 4]> = SmallVec::new();
-    let mut inputs = inputs;
-    loop {
-        let Some(mut tensor) = inputs.pop() else {
-            match doomed.pop() {
-                Some(next) => inputs = next,
-                None => return,
-            }
-            continue;
+/// Drops what nobody else refers to of the graph below, by a loop: a graph may be far deeper than the
+/// stack.
+impl Drop for LazyTensor {
+    fn drop(&mut self) {
+        // SAFETY: taken once; nothing looks at it after this.
+        let node = unsafe { ManuallyDrop::take(&mut self.0) };
+        let Some(Expr { mut inputs, .. }) = recycle::let_go(node) else {
+            return; // somebody needs it, or nothing is below it
         };
-        let below = match Arc::get_mut(&mut tensor.0) {
-            // nobody else has it: it is emptied where it lies
-            Some(node) => node.origin.forget_mut(),
-            // of several who let go at once, one is the last
-            None => Arc::into_inner(tensor.0).and_then(|mut node| node.origin.forget_mut()),
-        };
-        if let Some(Expr::Op { inputs: below, .. }) = below {
-            if !inputs.is_empty() {
-                doomed.push(inputs);
+        let mut doomed: SmallVec<[Inputs; 4]> = SmallVec::new();
+        loop {
+            let Some(tensor) = inputs.pop() else {
+                match doomed.pop() {
+                    Some(next) => inputs = next,
+                    None => return,
+                }
+                continue;
+            };
+            let mut tensor = ManuallyDrop::new(tensor);
+            // SAFETY: as above; it is not dropped again.
+            let node = unsafe { ManuallyDrop::take(&mut tensor.0) };
+            if let Some(Expr { inputs: below, .. }) = recycle::let_go(node) {
+                if !inputs.is_empty() {
+                    doomed.push(inputs);
+                }
+                inputs = below;
             }
-            inputs = below;
         }
     }
 }

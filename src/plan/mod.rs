@@ -20,8 +20,10 @@ mod simplify;
 pub(crate) mod types;
 mod walk;
 
-use crate::graph::fragment::{Fragment, SourceValue, ValueId};
-use crate::graph::{Dims, Op};
+use crate::error::Result;
+use crate::graph::cut::Cut;
+use crate::graph::fragment::{Fragment, Source, ValueId};
+use crate::graph::{Dims, LazyTensor, Node, Op};
 use beside::Beside;
 use cache::Age;
 pub(crate) use cache::Cache;
@@ -33,7 +35,7 @@ use outline::Outline;
 pub(crate) use product::Product;
 pub(crate) use program::Fused;
 use rustc_hash::FxHashSet;
-use signature::Signature;
+use signature::{Signature, Signing};
 use smallvec::SmallVec;
 use std::cell::RefCell;
 use std::ops::Range;
@@ -85,7 +87,8 @@ pub(crate) struct OpStep {
 /// A fragment with its plan.
 pub(crate) struct Prepared<S> {
     pub(crate) plan: Arc<Plan>,
-    pub(crate) sources: Vec<SourceValue<S>>,
+    /// The values that it does not compute, by their numbers.
+    pub(crate) sources: Vec<(ValueId, Source<S>)>,
     /// The operations that the plan leaves to the fragment.
     pub(crate) attached: SmallVec<[Op; 1]>,
     pub(crate) scalars: Scalars,
@@ -156,12 +159,43 @@ impl Planner {
         keep(signature);
         let computed = fragment.computed.into_iter();
         let attached = computed.filter(|node| node.op.is_opaque());
+        let sources = fragment.sources.into_iter();
         Prepared {
             plan,
-            sources: fragment.sources,
+            sources: sources
+                .map(|source| (source.value, source.source))
+                .collect(),
             attached: attached.map(|node| node.op).collect(),
             scalars,
         }
+    }
+
+    /// The plan for what these nodes need, if there is one, without a fragment, and the bytes of host
+    /// data that count. Nothing also if one of them is the result of another fragment.
+    ///
+    /// # Errors
+    /// Those of [`Cut::visit`].
+    pub(crate) fn find<'a, S>(
+        &self,
+        outputs: impl IntoIterator<Item = &'a LazyTensor>,
+        submitted: impl FnMut(&Node) -> Result<Option<S>>,
+    ) -> Result<Option<(Prepared<S>, u64)>> {
+        let mut signature = SIGNATURE.take();
+        let mut cut = Cut::new(submitted, Signing::new(&mut signature, self.passes.fuse));
+        cut.ask(outputs)?;
+        let mut signing = cut.into;
+        let scalars = signing.scalars();
+        let (attached, host_bytes) = (signing.attached, signing.host_bytes);
+        let (sources, simple) = (signing.sources, !signing.asks_for_known);
+        let plan = simple.then(|| self.cache.get(&signature).ok()).flatten();
+        keep(signature);
+        let prepared = plan.map(|plan| Prepared {
+            plan,
+            sources,
+            attached,
+            scalars,
+        });
+        Ok(prepared.map(|prepared| (prepared, host_bytes)))
     }
 
     /// What `cache` has for fragments like this one, which makes the arguments of a compiled
@@ -172,7 +206,7 @@ impl Planner {
         fragment: &Fragment<S>,
         more: impl IntoIterator<Item = u64>,
         cache: &Cache<V>,
-    ) -> (Result<Arc<V>, Missing>, Scalars) {
+    ) -> (std::result::Result<Arc<V>, Missing>, Scalars) {
         let mut signature = SIGNATURE.take();
         let scalars = signature.of(fragment, self.passes.fuse);
         signature.and(more);
@@ -329,5 +363,7 @@ fn last_uses(steps: &[Step], outputs: &[ValueId], values: usize) -> SmallVec<[(u
     uses
 }
 
+#[cfg(test)]
+mod signature_tests;
 #[cfg(test)]
 mod tests;

@@ -2,11 +2,14 @@
 
 use super::Scalars;
 use super::draft::Lies;
+use crate::graph::cut::{Gather, Leaf, Opened};
 use crate::graph::encode::{Words, dtype_word, list};
-use crate::graph::fragment::{Computed, Fragment, Source, SourceValue};
-use candle_core::DType;
+use crate::graph::fragment::{Computed, Fragment, Source, SourceValue, ValueId};
+use crate::graph::{Node, Op};
+use candle_core::{DType, Tensor};
 use rustc_hash::FxHasher;
 use smallvec::SmallVec;
+use std::cell::Cell;
 use std::hash::Hasher;
 
 /// A fragment's structure, shapes and dtypes, in first-use numbering. Two fragments have the same
@@ -33,13 +36,8 @@ struct Parameters {
 impl Parameters {
     /// The places of a node's numbers, if they are parameters: those of operations on f32.
     fn of(&mut self, node: &Computed, on_f32: bool) -> SmallVec<[u32; 2]> {
-        let mut places = SmallVec::new();
-        if on_f32 {
-            for &scalar in &node.op.scalars() {
-                places.push(self.place(scalar));
-            }
-        }
-        places
+        let scalars = on_f32.then(|| node.op.scalars()).unwrap_or_default();
+        scalars.iter().map(|&scalar| self.place(scalar)).collect()
     }
 
     /// The place of a number: each different one stands there once, in first-use order.
@@ -90,50 +88,24 @@ impl Signature {
     /// Becomes the signature of a fragment. With `parametric`, the numbers of operations on f32
     /// are left out and returned, so that one plan serves many of them.
     pub(super) fn of<S>(&mut self, fragment: &Fragment<S>, parametric: bool) -> Scalars {
-        let (words, f32s) = (&mut self.words, f32s(fragment));
-        let mut parameters = Parameters::default();
-        words.clear();
-        words.push(u64::from(fragment.values) << 1 | u64::from(parametric));
-        words.push(fragment.sources.len() as u64);
-        for source in &fragment.sources {
-            let lies = source.lies();
-            let how = match lies {
-                Lies::InOrder => 0,
-                Lies::Strided(_) => 1,
-                Lies::Unknown => 2,
-            };
-            let what = dtype_word(source.dtype) << 8 | how;
-            words.push(u64::from(source.value) << 32 | (source.dims.len() as u64) << 16 | what);
-            words.extend(source.dims.iter().map(|&d| d as u64));
-            if let Lies::Strided(strides) = lies {
-                words.extend(strides.iter().map(|&s| s as u64));
-            }
-        }
+        let f32s = f32s(fragment);
+        let mut writer = Writer::new(self, parametric);
+        let mut sources = fragment.sources.iter().peekable();
         for (at, node) in fragment.computed.iter().enumerate() {
+            while let Some(source) = sources.next_if(|source| source.value < node.value) {
+                writer.source(&source.dims, source.dtype, &source.lies());
+            }
             if at == fragment.given {
-                parameters.part();
+                writer.parameters.part();
             }
-            // computed values have the numbers that sources leave over, in order
-            let first = node.inputs.first().copied().unwrap_or_default();
-            words.push(u64::from(first) << 32 | node.inputs.len() as u64);
-            words.extend(node.inputs.iter().skip(1).map(|&input| u64::from(input)));
-            let on_f32 = parametric && node.inputs.first().is_some_and(|&i| f32s[i as usize]);
-            if on_f32 {
-                node.op.encode_kind(words);
-                let places = parameters.of(node, on_f32);
-                places.iter().for_each(|&place| words.push(place.into()));
-            } else {
-                node.op.encode(words);
-            }
-            if node.op.is_opaque() {
-                // only the operation knows what it makes of its operands
-                words.push(dtype_word(node.dtype));
-                list(words, node.dims.iter().copied());
-            }
+            let on_f32 = node.inputs.first().is_some_and(|&i| f32s[i as usize]);
+            writer.computed(&node.op, &node.inputs, on_f32, &node.dims, node.dtype);
         }
-        list(words, fragment.outputs.iter().map(|&o| o as usize));
-        self.rehash();
-        parameters.scalars
+        for source in sources {
+            writer.source(&source.dims, source.dtype, &source.lies());
+        }
+        writer.end(fragment.values, &fragment.outputs);
+        writer.parameters.scalars
     }
 
     /// Adds something that the fragment does not say, after [`Signature::of`].
@@ -158,13 +130,170 @@ impl Signature {
     }
 }
 
+/// A signature in the making. Values come in the order of their numbers, which therefore are not
+/// written.
+struct Writer<'s> {
+    signature: &'s mut Signature,
+    parameters: Parameters,
+    parametric: bool,
+}
+
+impl<'s> Writer<'s> {
+    /// A word that begins no value.
+    const END: u64 = u64::MAX;
+
+    fn new(signature: &'s mut Signature, parametric: bool) -> Self {
+        signature.words.clear();
+        Self {
+            signature,
+            parameters: Parameters::default(),
+            parametric,
+        }
+    }
+
+    /// The lowest bit of the first word tells a source from what is computed.
+    fn source(&mut self, dims: &[usize], dtype: DType, lies: &Lies) {
+        let how = match lies {
+            Lies::InOrder => 0,
+            Lies::Strided(_) => 1,
+            Lies::Unknown => 2,
+        };
+        let words = &mut self.signature.words;
+        words.push((dims.len() as u64) << 32 | dtype_word(dtype) << 16 | how << 8 | 1);
+        words.extend(dims.iter().map(|&d| d as u64));
+        if let Lies::Strided(strides) = lies {
+            words.extend(strides.iter().map(|&s| s as u64));
+        }
+    }
+
+    fn computed(
+        &mut self,
+        op: &Op,
+        inputs: &[ValueId],
+        on_f32: bool,
+        dims: &[usize],
+        dtype: DType,
+    ) {
+        let words = &mut self.signature.words;
+        let first = inputs.first().copied().unwrap_or_default();
+        words.push(u64::from(first) << 32 | (inputs.len() as u64) << 1);
+        words.extend(inputs.iter().skip(1).map(|&input| u64::from(input)));
+        if on_f32 && self.parametric {
+            op.encode_kind(words);
+            for scalar in op.scalars() {
+                words.push(self.parameters.place(scalar).into());
+            }
+        } else {
+            op.encode(words);
+        }
+        if op.is_opaque() {
+            // only the operation knows what it makes of its operands
+            words.push(dtype_word(dtype));
+            list(words, dims.iter().copied());
+        }
+    }
+
+    fn end(&mut self, values: u32, outputs: &[ValueId]) {
+        let words = &mut self.signature.words;
+        words.push(Self::END);
+        words.push(u64::from(values) << 1 | u64::from(self.parametric));
+        list(words, outputs.iter().map(|&output| output as usize));
+        self.signature.rehash();
+    }
+}
+
+/// The signature of what is cut, made without a fragment, and what the cut has of its own: what a
+/// submission needs if its plan is known.
+pub(super) struct Signing<'s, S> {
+    writer: Writer<'s>,
+    pub(super) sources: Vec<(ValueId, Source<S>)>,
+    pub(super) attached: SmallVec<[Op; 1]>,
+    pub(super) host_bytes: u64,
+    /// Whether an output is the result of another fragment.
+    pub(super) asks_for_known: bool,
+    values: u32,
+}
+
+impl<'s, S> Signing<'s, S> {
+    pub(super) fn new(signature: &'s mut Signature, parametric: bool) -> Self {
+        Self {
+            writer: Writer::new(signature, parametric),
+            sources: Vec::with_capacity(SOURCES.get()),
+            attached: SmallVec::new(),
+            host_bytes: 0,
+            asks_for_known: false,
+            values: 0,
+        }
+    }
+
+    /// The numbers that are parameters.
+    pub(super) fn scalars(&mut self) -> Scalars {
+        std::mem::take(&mut self.writer.parameters.scalars)
+    }
+}
+
+impl<S> Gather for Signing<'_, S> {
+    type Submitted = S;
+
+    fn leaf(&mut self, value: ValueId, leaf: Leaf<'_>) {
+        let Leaf { tensor, kept, .. } = leaf;
+        self.values = value + 1;
+        self.host_bytes += leaf.host_bytes;
+        self.writer
+            .source(tensor.dims(), tensor.dtype(), &lies(tensor));
+        let source = Source::Leaf(tensor.clone(), kept.cloned());
+        self.sources.push((value, source));
+    }
+
+    fn submitted(&mut self, value: ValueId, node: &Node, result: S) {
+        self.values = value + 1;
+        self.writer.source(&node.dims, node.dtype, &Lies::Unknown);
+        self.sources.push((value, Source::Submitted(result)));
+    }
+
+    fn computed(&mut self, value: ValueId, node: Opened<'_>, inputs: &[ValueId]) {
+        let on_f32 = node.operand_dtype() == Some(DType::F32);
+        let Opened { node, op, .. } = node;
+        self.values = value + 1;
+        self.writer
+            .computed(op, inputs, on_f32, &node.dims, node.dtype);
+        if op.is_opaque() {
+            self.attached.push(op.clone());
+        }
+    }
+
+    fn end(&mut self, outputs: SmallVec<[ValueId; 1]>) {
+        self.writer.end(self.values, &outputs);
+        let known = |output: &ValueId| {
+            let source = self.sources.binary_search_by_key(output, |source| source.0);
+            source.is_ok_and(|at| matches!(self.sources[at].1, Source::Submitted(_)))
+        };
+        self.asks_for_known = outputs.iter().any(known);
+        SOURCES.set(self.sources.len().min(MOST));
+    }
+}
+
+thread_local! {
+    /// How many sources the last fragment had: a thread builds much the same again and again.
+    static SOURCES: Cell<usize> = const { Cell::new(0) };
+}
+
+/// A signing begins with room for so many at most.
+const MOST: usize = 1 << 14;
+
 impl<S> SourceValue<S> {
     /// How it lies in memory. The result of another fragment may be a view.
     pub(super) fn lies(&self) -> Lies {
         match &self.source {
-            Source::Leaf(tensor, _) if tensor.is_contiguous() => Lies::InOrder,
-            Source::Leaf(tensor, _) => Lies::Strided(tensor.stride().iter().copied().collect()),
+            Source::Leaf(tensor, _) => lies(tensor),
             Source::Submitted(_) => Lies::Unknown,
         }
+    }
+}
+
+fn lies(tensor: &Tensor) -> Lies {
+    match tensor.is_contiguous() {
+        true => Lies::InOrder,
+        false => Lies::Strided(tensor.stride().iter().copied().collect()),
     }
 }

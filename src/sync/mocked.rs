@@ -105,29 +105,6 @@ impl Default for Condvar {
     }
 }
 
-/// A reader-writer lock that is never poisoned.
-#[derive(Debug)]
-pub struct RwLock<T>(rt::sync::RwLock<T>);
-
-impl<T> RwLock<T> {
-    /// A lock around `value`.
-    pub fn new(value: T) -> Self {
-        Self(rt::sync::RwLock::new(value))
-    }
-    /// Locks for reading.
-    pub fn read(&self) -> rt::sync::RwLockReadGuard<'_, T> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner)
-    }
-    /// Locks for writing.
-    pub fn write(&self) -> rt::sync::RwLockWriteGuard<'_, T> {
-        self.0.write().unwrap_or_else(PoisonError::into_inner)
-    }
-    /// The value, by unique access.
-    pub fn get_mut(&mut self) -> &mut T {
-        self.0.get_mut().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 #[cfg(candlewick_loom)]
 pub use loom::cell::UnsafeCell;
 

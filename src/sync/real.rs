@@ -81,30 +81,6 @@ mod std_locks {
             self.0.notify_one();
         }
     }
-
-    /// A reader-writer lock that is never poisoned.
-    #[derive(Default, Debug)]
-    pub struct RwLock<T>(std::sync::RwLock<T>);
-
-    impl<T> RwLock<T> {
-        /// A lock around `value`.
-        pub const fn new(value: T) -> Self {
-            Self(std::sync::RwLock::new(value))
-        }
-        /// Locks for reading.
-        #[inline]
-        pub fn read(&self) -> std::sync::RwLockReadGuard<'_, T> {
-            self.0.read().unwrap_or_else(PoisonError::into_inner)
-        }
-        /// Locks for writing.
-        pub fn write(&self) -> std::sync::RwLockWriteGuard<'_, T> {
-            self.0.write().unwrap_or_else(PoisonError::into_inner)
-        }
-        /// The value, by unique access.
-        pub fn get_mut(&mut self) -> &mut T {
-            self.0.get_mut().unwrap_or_else(PoisonError::into_inner)
-        }
-    }
 }
 
 /// Interior mutability whose every access is a closure, so that loom can check it for races.

@@ -186,7 +186,7 @@ pub fn cut_vs_forget() {
             Claim::Found(_) => panic!("nobody claims it besides"),
         };
         let begun = Slot::begin(&slot).expect("nobody cancels this one");
-        assert_eq!(o.forget(), Some(5));
+        o.forget();
         begun.finish(Ok(7));
         drop(s.release(&slot, true));
     });
@@ -203,6 +203,34 @@ pub fn cut_vs_forget() {
     }
     other.join().unwrap();
     store.release_node(1);
+}
+
+/// An origin is forgotten while others read it: it stays until they have, is dropped once, and nobody
+/// comes in later.
+pub fn forget_vs_readers() {
+    fn read(origin: &Origin<(u32, Alive)>, count: &StdAtomic) -> bool {
+        let look = |origin: &(u32, Alive)| {
+            assert_eq!(origin.0, 5);
+            assert_eq!(count.load(SeqCst), 1, "dropped while it is read");
+        };
+        origin.read(look).is_some()
+    }
+    let (alive, count) = Alive::counted();
+    let origin = Arc::new(Origin::new((5u32, alive)));
+    let (o, c) = (origin.clone(), count.clone());
+    let reader = spawn(move || read(&o, &c));
+    let o = origin.clone();
+    let forgetter = spawn(move || o.forget());
+    let mine = read(&origin, &count);
+    let other = reader.join().unwrap();
+    forgetter.join().unwrap();
+    assert_eq!(count.load(SeqCst), 0, "an origin was left behind");
+    assert!(!read(&origin, &count));
+    saw(match (mine, other) {
+        (true, true) => "both read",
+        (false, false) => "forgotten",
+        _ => "one read",
+    });
 }
 
 /// Results that only the owner may free: each goes home once, or is freed here when the owner

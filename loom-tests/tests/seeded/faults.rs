@@ -57,6 +57,12 @@ faults! {
     "store/slot.rs": "let old = self.word.fetch_update(AcqRel, Relaxed, |w| {" => "let old = self.word.fetch_update(Acquire, Relaxed, |w| {", read_vs_free, RACE;
     "store/slot.rs": "let old = self.word.fetch_update(AcqRel, Relaxed, |w| {" => "let old = self.word.fetch_update(Release, Relaxed, |w| {", read_vs_free, RACE;
     "store/node_store.rs": "            None if released == Released::Ended => {" => "            None if released != Released::Held => {", read_vs_free, RACE;
+    // the origin
+    "origin.rs": "fetch_sub(READER, AcqRel)" => "fetch_sub(READER, Relaxed)", forget_vs_readers, RACE;
+    "origin.rs": "fetch_or(FORGOTTEN, AcqRel) == 0" => "fetch_or(FORGOTTEN, Relaxed) == 0", forget_vs_readers, RACE;
+    "origin.rs": "fetch_or(FORGOTTEN, AcqRel) == 0" => "fetch_or(FORGOTTEN, AcqRel) != FORGOTTEN", forget_vs_readers, "dropped while it is read";
+    "origin.rs": "(w & FORGOTTEN == 0).then_some(w + READER)" => "Some(w + READER)", forget_vs_readers, RACE;
+    "origin.rs": "== READER | FORGOTTEN {" => "== FORGOTTEN {", forget_vs_readers, "an origin was left behind";
     // parameter sets
     "versions.rs": "self.0.rcu(|old| match f(&old.value) {" => "let seen = self.snapshot();\n        self.0.rcu(|old| match f(&seen.value) {", updates_race, "an update was lost";
     "versions.rs": "number = old.number + 1;" => "number = 1;", updates_race, "no version of its own";
