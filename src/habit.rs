@@ -16,18 +16,33 @@ use std::time::{Duration, Instant};
 const PROMPT: Duration = Duration::from_micros(20);
 /// So many prompt waits in a row make a habit.
 const HABIT: u8 = 3;
+/// Once there is a habit, one wait in so many is timed: the clock costs as much as a few atomic
+/// operations.
+const TIMED: u8 = 8;
 
 #[derive(Clone, Copy)]
 struct Habit {
     /// The last submission (the address of its first slot), while it has not been waited for.
     last: usize,
+    /// When that was, if its wait is timed.
     at: Option<Instant>,
     /// Prompt waits in a row.
     prompt: u8,
+    /// Submissions since one was timed.
+    untimed: u8,
+}
+
+impl Habit {
+    const NONE: Self = Self {
+        last: 0,
+        at: None,
+        prompt: 0,
+        untimed: 0,
+    };
 }
 
 thread_local! {
-    static OF_THREAD: Cell<Habit> = const { Cell::new(Habit { last: 0, at: None, prompt: 0 }) };
+    static OF_THREAD: Cell<Habit> = const { Cell::new(Habit::NONE) };
 }
 
 fn name(submission: &Submission<Runner>) -> usize {
@@ -52,8 +67,13 @@ pub(crate) fn note_submit(submission: &Submission<Runner>) {
         let habit = cell.get();
         // one submission after another, without a wait: no habit
         let prompt = if habit.last == 0 { habit.prompt } else { 0 };
-        let (last, at) = (name(submission), Some(Instant::now()));
-        cell.set(Habit { last, at, prompt });
+        let timed = prompt < HABIT || habit.untimed + 1 == TIMED;
+        cell.set(Habit {
+            last: name(submission),
+            at: timed.then(Instant::now),
+            prompt,
+            untimed: if timed { 0 } else { habit.untimed + 1 },
+        });
     });
 }
 
@@ -64,14 +84,17 @@ pub(crate) fn note_wait(submission: &Submission<Runner>) {
         if habit.last == 0 || habit.last != name(submission) {
             return;
         }
-        let prompt = match habit.at {
-            Some(at) if at.elapsed() <= PROMPT => habit.prompt.saturating_add(1),
-            _ => 0,
+        let late = habit.at.is_some_and(|at| at.elapsed() > PROMPT);
+        let prompt = if late {
+            0
+        } else {
+            habit.prompt.saturating_add(1)
         };
         cell.set(Habit {
             last: 0,
             at: None,
             prompt,
+            untimed: habit.untimed,
         });
     });
 }

@@ -34,7 +34,13 @@ struct Served(Option<Instant>);
 
 impl Served {
     fn enough(&mut self) -> bool {
-        SERVICE.is_zero() || self.0.get_or_insert_with(Instant::now).elapsed() >= SERVICE
+        match self.0 {
+            Some(since) => since.elapsed() >= SERVICE,
+            None => {
+                self.0 = Some(Instant::now());
+                SERVICE.is_zero()
+            }
+        }
     }
 }
 
