@@ -22,7 +22,7 @@ use candle_core::{CpuStorage, DType, Device, InplaceOp1, Layout, Storage, Tensor
 use data::Data;
 use pool::Pool;
 use smallvec::SmallVec;
-use std::borrow::Borrow;
+use std::borrow::{Borrow, Cow};
 use std::cell::RefCell;
 use std::mem::MaybeUninit;
 
@@ -212,8 +212,8 @@ fn with_data<R>(
     run: impl FnOnce(&[Data<'_>]) -> Result<R, Cause>,
 ) -> Result<R, Cause> {
     let tensors = lie.zip(tensors).map(|(lies, x)| in_order(lies, x.borrow()));
-    let tensors: SmallVec<[Tensor; 4]> = tensors.collect::<Result<_, _>>()?;
-    let guards: SmallVec<[_; 4]> = tensors.iter().map(Tensor::storage_and_layout).collect();
+    let tensors: SmallVec<[Cow<'_, Tensor>; 4]> = tensors.collect::<Result<_, _>>()?;
+    let guards: SmallVec<[_; 4]> = tensors.iter().map(|x| x.storage_and_layout()).collect();
     let data: SmallVec<[Data<'_>; 4]> = guards.iter().map(|(s, l)| data(s, l)).collect();
     run(&data)
 }
@@ -267,10 +267,10 @@ fn product_in(
 }
 
 /// The tensor as the plan expects it to lie: a view that Candle made is copied.
-fn in_order(as_it_lies: bool, x: &Tensor) -> Result<Tensor, Cause> {
+fn in_order(as_it_lies: bool, x: &Tensor) -> Result<Cow<'_, Tensor>, Cause> {
     match as_it_lies || x.is_contiguous() {
-        true => Ok(x.clone()),
-        false => x.contiguous().map_err(Cause::Candle),
+        true => Ok(Cow::Borrowed(x)),
+        false => x.contiguous().map(Cow::Owned).map_err(Cause::Candle),
     }
 }
 
