@@ -121,6 +121,35 @@ fn a_perceptron_at_batch_one() {
     });
 }
 
+/// Two products in one step, with rows of different number.
+#[test]
+fn gates_and_updates() {
+    let w =
+        [[8, 24], [8, 24], [24, 8], [24, 3], [3, 8]].map(|dims| LazyTensor::from(random(&dims)));
+    let inputs: Vec<Tensor> = (0..7).map(|i| random(&[1 + i % 5, 8])).collect();
+    same_bits(7, 7, |i| {
+        let x = LazyTensor::from(&inputs[i]);
+        let gate = x.matmul(&w[0]).unwrap().silu().unwrap();
+        let x = (gate * x.matmul(&w[1]).unwrap()).unwrap();
+        (x.matmul(&w[2]).unwrap() + x.lora(&w[3], &w[4], 0.5).unwrap()).unwrap()
+    });
+    // each of its own keys: products beside one another
+    let keys: Vec<Tensor> = (0..4).map(|_| random(&[2, 5, 6])).collect();
+    same_bits(4, 4, |i| {
+        let (q, k) = (
+            LazyTensor::from(&keys[i]),
+            LazyTensor::from(&keys[(i + 1) % 4]),
+        );
+        let scores = q.matmul(&k.t().unwrap()).unwrap() + k.matmul(&q.t().unwrap()).unwrap();
+        scores
+            .unwrap()
+            .softmax(D::Minus1)
+            .unwrap()
+            .matmul(&k)
+            .unwrap()
+    });
+}
+
 #[test]
 fn rows_of_different_number() {
     let w = [random(&[8, 24]), random(&[24, 8])].map(LazyTensor::from);

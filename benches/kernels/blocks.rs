@@ -1,4 +1,4 @@
-//! Parts of networks: a perceptron, attention, a low-rank update, a layer of a text encoder.
+//! Parts of networks: perceptrons, attention, a low-rank update, a layer of a text encoder.
 
 use crate::{Case, random};
 use candle_nn::{LayerNorm, Linear, Module};
@@ -16,6 +16,8 @@ pub(crate) fn cases() -> Vec<Case> {
         lora(1),
         lora(32),
         ensemble(16),
+        gated_mlp(1),
+        gated_mlp(32),
     ]);
     cases
 }
@@ -106,6 +108,27 @@ fn ensemble(members: usize) -> Case {
             let all = lazy.iter().map(one).collect::<Result<Vec<_>, _>>()?;
             let (first, others) = all.split_first().expect("members");
             others.iter().try_fold(first.clone(), |sum, y| sum + y)? * by
+        }),
+        streamed: None,
+    }
+}
+
+/// 512 to 1536 and, gated by as many, to 512, as in Llama.
+fn gated_mlp(rows: usize) -> Case {
+    let x = random(&[rows, 512]);
+    let weight = |from: usize, to: usize| random(&[to, from]).t().unwrap();
+    let (gate, up) = (weight(512, 1536), weight(512, 1536));
+    let down = (weight(1536, 512) * 0.05).unwrap();
+    let [lx, lgate, lup, ldown] = [&x, &gate, &up, &down].map(LazyTensor::from);
+    Case {
+        what: format!("gated_mlp_b{rows}"),
+        eager: Box::new(move || {
+            let gated = (x.matmul(&gate)?.silu()? * x.matmul(&up)?)?;
+            gated.matmul(&down)
+        }),
+        lazy: Box::new(move || {
+            let gated = (lx.matmul(&lgate)?.silu()? * lx.matmul(&lup)?)?;
+            gated.matmul(&ldown)
         }),
         streamed: None,
     }

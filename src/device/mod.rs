@@ -23,6 +23,7 @@ pub use simulated::{Fault, Script};
 use crate::error::{BuildError, Cause};
 use crate::graph::{Kept, Op};
 use crate::plan::beside::of_product;
+use crate::plan::product::PRODUCTS;
 use crate::plan::{Fused, Product};
 use candle_core::{Device, Tensor};
 use smallvec::SmallVec;
@@ -64,7 +65,7 @@ pub(crate) trait CommandStream: Send {
         step: &Product,
         _: &[&Tensor],
         _: &[f32],
-        _: [Option<&Kept>; 2],
+        _: [Option<&Kept>; PRODUCTS],
     ) -> Result<Tensor, Cause> {
         unreachable!("{} on a device that does not fuse", step.op)
     }
@@ -110,7 +111,7 @@ pub(crate) struct Part<'a> {
     pub(crate) inputs: SmallVec<[Tensor; 4]>,
     pub(crate) scalars: &'a [f32],
     /// What belongs to its right sides.
-    pub(crate) kept: [Option<&'a Kept>; 2],
+    pub(crate) kept: [Option<&'a Kept>; PRODUCTS],
 }
 
 /// What runs beside other things.

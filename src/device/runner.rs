@@ -11,6 +11,7 @@ use crate::error::{Cause, Error, Failure};
 use crate::graph::fragment::Source;
 use crate::graph::fragment::ValueId;
 use crate::graph::{Kept, Node, Op};
+use crate::plan::product::PRODUCTS;
 use crate::plan::{Fused, OpStep, Plan, PlannedOp, Product, Scalars, Step};
 use crate::store::Kind;
 use crate::store::node_store::Held;
@@ -57,7 +58,7 @@ impl Work {
 
     /// A step that runs beside others, on these operands.
     pub(super) fn part<'a>(&'a self, step: &'a Step, inputs: SmallVec<[Tensor; 4]>) -> Part<'a> {
-        let mut kept = [None; 2];
+        let mut kept = [None; PRODUCTS];
         let run = match step {
             Step::Op(step) => PartStep::Copy(self.op(step), step.dims.iter().product()),
             Step::Fused(step) => PartStep::Fused(step),
@@ -74,11 +75,10 @@ impl Work {
         }
     }
 
-    /// What is kept with the right sides of a product.
-    pub(super) fn kept_by(&self, step: &Product) -> [Option<&Kept>; 2] {
-        let second = step.second.as_ref();
-        [Some(&step.b), second.map(|second| &second.b)]
-            .map(|factor| factor.and_then(|factor| self.kept(factor.value)))
+    /// What is kept with the right sides of products.
+    pub(super) fn kept_by(&self, step: &Product) -> [Option<&Kept>; PRODUCTS] {
+        step.sides()
+            .map(|sides| sides.and_then(|sides| self.kept(sides.b.value)))
     }
 
     /// What is kept with a value that is a tensor of its own.

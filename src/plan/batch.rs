@@ -6,7 +6,7 @@
 //! each fragment. Failing that, the fragment's whole value is one row, and fragments of the same
 //! shapes run as one (*stacked*).
 
-use super::product::Then;
+use super::product::{Factor, Then};
 use super::program::{Arg, Fused, Instr, Operand, What};
 use super::types::Number;
 use super::walk::Walk;
@@ -68,13 +68,13 @@ pub(crate) struct Program {
 /// A product of rows, however many, or of so many fragments.
 #[derive(Debug)]
 pub(crate) struct Factors {
-    /// Without programs; for no rows at all if it is one of rows.
+    /// For no rows at all if it is one of rows, and so its programs.
     step: Product,
-    /// Of stacked products, from one left side to the next, and from one right side to the next.
-    stacked: Option<[usize; 3]>,
-    /// Each with the product's own value in it.
-    then: Option<(ValueId, Program)>,
-    second: Option<(ValueId, Program)>,
+    /// Of stacked products, from one side to the next of each.
+    stacked: Option<SmallVec<[usize; 4]>>,
+    /// What its programs are for any number of rows.
+    then: Option<Program>,
+    second: Option<Program>,
 }
 
 /// So many bytes of a fragment are worth copying, to save what it costs to begin and end a step.
@@ -163,9 +163,9 @@ impl Values<'_> {
     fn fused(&self, step: &Fused) -> Option<Rows> {
         let count = step.rows * step.cols;
         let each = self.row(step)?;
-        let (program, rows) = match self.program(step, count / each, None) {
+        let (program, rows) = match self.program(step, count / each, &[]) {
             Some(program) => (program, count / each),
-            None => (self.program(step, 1, None)?, 1),
+            None => (self.program(step, 1, &[])?, 1),
         };
         Some(Rows {
             rows,
@@ -200,8 +200,8 @@ impl Values<'_> {
         })
     }
 
-    /// The program for so many rows of this fragment; `raw` is a product's own value in it.
-    fn program(&self, step: &Fused, rows: usize, raw: Option<ValueId>) -> Option<Program> {
+    /// The program for so many rows of this fragment; `raws` are products' own values in it.
+    fn program(&self, step: &Fused, rows: usize, raws: &[ValueId]) -> Option<Program> {
         let count = step.rows * step.cols;
         if count == 0 || rows == 0 || !count.is_multiple_of(rows) {
             return None;
@@ -213,12 +213,11 @@ impl Values<'_> {
         }
         let walk = |input: &Operand| {
             let elements: usize = input.access.dims.iter().product();
-            let own = match self.is_same(input.value) && raw != Some(input.value) {
+            let raw = raws.contains(&input.value);
+            let own = match self.is_same(input.value) && !raw {
                 true => None,
-                false => Some(match raw == Some(input.value) {
-                    true => count,
-                    false => self.counts[input.value as usize],
-                }),
+                false if raw => Some(count),
+                false => Some(self.counts[input.value as usize]),
             };
             let fits = elements.is_multiple_of(rows) && !(own.is_some() && input.as_it_lies);
             fits.then(|| Walk::of(&input.access, rows, own))?
@@ -237,24 +236,32 @@ impl Values<'_> {
         Some(Program { step, walks, each })
     }
 
-    /// A product whose left rows are the fragment's own, with programs on its rows.
+    /// Products whose left rows are the fragment's own, with programs on their rows.
     fn row_product(&self, step: &Product) -> Option<Rows> {
-        let second = step.second.as_ref();
-        let same = self.is_same(step.b.value) && second.is_none_or(|s| self.is_same(s.b.value));
-        let own = !self.is_same(step.a.value) && !step.a.as_it_lies;
-        if !same || !own || !step.batch.is_empty() || second.is_some() && step.is_few_by_columns() {
+        let all = || step.sides().into_iter().flatten();
+        let same = all().all(|sides| self.is_same(sides.b.value));
+        let few = step.second.is_some() && step.is_few_by_columns();
+        if !same || !step.batch.is_empty() || few {
             return None;
         }
-        let (rows, count) = (step.m, self.counts[step.a.value as usize]);
-        let row = count / rows;
-        if !count.is_multiple_of(rows) || rows > 1 && step.a.row != row {
+        let row = |left: &Factor| self.counts[left.value as usize] / step.m;
+        let fits = |left: &Factor| {
+            let own = !self.is_same(left.value) && !left.as_it_lies;
+            let whole = self.counts[left.value as usize].is_multiple_of(step.m);
+            own && whole && (step.m == 1 || left.row == row(left))
+        };
+        if !all().filter_map(|sides| sides.a).all(fits) {
             return None;
         }
-        let mut factors = self.factors(step, rows, None)?;
+        let mut factors = self.factors(step, step.m, None)?;
         factors.step.m = 0;
-        factors.step.a.row = row;
+        for left in factors.step.factors_mut() {
+            if !self.is_same(left.value) {
+                left.row = row(left);
+            }
+        }
         Some(Rows {
-            rows,
+            rows: step.m,
             parameters: of_product(step),
             kind: Kind::Product(Box::new(factors)),
         })
@@ -262,14 +269,11 @@ impl Values<'_> {
 
     /// A product of each fragment, beside those of others of the same shapes.
     fn stacked(&self, step: &Product) -> Option<Rows> {
-        let second = step.second.as_ref().map(|second| &second.b);
-        let mut steps = [0; 3];
-        for (to, factor) in steps.iter_mut().zip([Some(&step.a), Some(&step.b), second]) {
-            let own = factor.filter(|factor| !self.is_same(factor.value));
-            if let Some(factor) = own {
-                *to = (!factor.as_it_lies).then(|| self.counts[factor.value as usize])?;
-            }
-        }
+        let each = |factor: &Factor| match self.is_same(factor.value) {
+            true => Some(0),
+            false => (!factor.as_it_lies).then(|| self.counts[factor.value as usize]),
+        };
+        let steps = step.factors().map(each).collect::<Option<_>>()?;
         Some(Rows {
             rows: 1,
             parameters: of_product(step),
@@ -277,24 +281,27 @@ impl Values<'_> {
         })
     }
 
-    fn factors(&self, step: &Product, rows: usize, stacked: Option<[usize; 3]>) -> Option<Factors> {
-        let program = |then: &Option<Then>| match then {
-            Some(Then { raw, program }) => {
-                let program = self.program(program, rows, Some(*raw))?;
-                Some(Some((*raw, program)))
+    fn factors(
+        &self,
+        step: &Product,
+        rows: usize,
+        stacked: Option<SmallVec<[usize; 4]>>,
+    ) -> Option<Factors> {
+        let mut step = step.clone();
+        let program = |then: Option<&mut Then>| match then {
+            Some(then) => {
+                let program = self.program(&then.program, rows, &then.raws())?;
+                *then.program = program.step.clone(); // nothing of its rows
+                Some(Some(program))
             }
             None => Some(None),
         };
-        let mut bare = Product {
-            dims: Dims::new(),
-            then: None,
-            ..step.clone()
-        };
-        let second = bare.second.as_mut().and_then(|second| second.then.take());
+        step.dims.clear();
+        let second = step.second.as_mut().and_then(|second| second.then.as_mut());
         Some(Factors {
-            then: program(&step.then)?,
-            second: program(&second)?,
-            step: bare,
+            second: program(second)?,
+            then: program(step.then.as_mut())?,
+            step,
             stacked,
         })
     }
@@ -390,28 +397,24 @@ impl Factors {
     /// The step for so many rows, or stacked products.
     pub(crate) fn on(&self, rows: usize) -> Product {
         let mut step = self.step.clone();
-        match self.stacked {
-            Some([a, b, second]) => {
+        match &self.stacked {
+            Some(steps) => {
                 step.batch.insert(0, rows);
-                step.a.batch.insert(0, a);
-                step.b.batch.insert(0, b);
-                if let Some(to) = &mut step.second {
-                    to.b.batch.insert(0, second);
-                }
+                let factors = step.factors_mut().zip(steps);
+                factors.for_each(|(factor, &each)| factor.batch.insert(0, each));
             }
             None => step.m = rows,
         }
         let count = step.count() * step.m * step.columns();
         step.dims = [count].into_iter().collect();
-        let then = |program: &Option<(ValueId, Program)>| {
-            let (raw, program) = program.as_ref()?;
-            let program = Box::new(program.on(rows));
-            Some(Then { raw: *raw, program })
+        let put = |then: Option<&mut Then>, program: &Option<Program>| {
+            if let (Some(then), Some(program)) = (then, program) {
+                *then.program = program.on(rows);
+            }
         };
-        step.then = then(&self.then);
-        if let Some(second) = &mut step.second {
-            second.then = then(&self.second);
-        }
+        put(step.then.as_mut(), &self.then);
+        let second = step.second.as_mut().and_then(|second| second.then.as_mut());
+        put(second, &self.second);
         step
     }
 }

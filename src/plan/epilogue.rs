@@ -4,7 +4,7 @@
 use super::Step;
 use super::fuse::Fuse;
 use super::layout::is_view;
-use super::product::{Product, Second, Then, product};
+use super::product::{Product, Second, Sides, Then, product};
 use super::program::Fused;
 use super::role::Role;
 use super::types::Compute;
@@ -17,30 +17,46 @@ const MANY_ROWS: usize = 256;
 /// many numbers at most.
 const SMALL_RIGHT: usize = 1 << 20;
 
+/// Whether a product is better made together with what looks at its rows.
+fn suits(program: &Fused, product: &Product) -> bool {
+    let right = |sides: Sides<'_>| sides.k * sides.n;
+    let last = product.sides().into_iter().flatten().last();
+    let small = last.map(right).is_some_and(|right| right <= SMALL_RIGHT);
+    !program.whole_rows || product.m >= MANY_ROWS || small
+}
+
 impl Fuse<'_> {
-    /// A fused step, or the product that it is done to.
+    /// A fused step, or the products that it is done to.
     pub(super) fn elements(&self, place: usize, role: Role, compute: Compute) -> Step {
         let (program, members) = self.group(place, role, compute);
-        let fits = |product: &Product| {
-            let right = product.inner() * product.columns();
-            !program.whole_rows || product.m >= MANY_ROWS || right <= SMALL_RIGHT
-        };
-        let under = self.product_under(&program, &members);
-        let product = under.and_then(|place| self.product(place)).filter(fits);
+        let under = self.products_under(&program, &members);
+        let product = under.first().and_then(|&place| self.product(place));
+        let product = product.filter(|product| suits(&program, product));
         let Some(mut product) = product else {
             return Step::Fused(program);
         };
         let (value, dims) = (program.value, program.dims.clone());
-        match Then::of(program, &product) {
-            Ok(then) => {
-                (product.value, product.dims) = (value, dims);
-                match &mut product.second {
-                    Some(second) => second.then = Some(then),
-                    None => product.then = Some(then),
-                }
-                Step::Product(Box::new(product))
+        let mut then = match Then::of(program, &product) {
+            Ok(then) => then,
+            Err(program) => return Step::Fused(program),
+        };
+        self.beside(&mut then, &product, &under);
+        (product.value, product.dims) = (value, dims);
+        match &mut product.second {
+            Some(second) => second.then = Some(then),
+            None => product.then = Some(then),
+        }
+        Step::Product(Box::new(product))
+    }
+
+    /// Takes another product that the program works on, if there is one that fits.
+    fn beside(&self, then: &mut Then, product: &Product, under: &[usize]) {
+        for &place in &under[1..] {
+            let other = self.product_alone(place);
+            let other = other.filter(|other| suits(&then.program, other));
+            if let (Some(other), None) = (other, &then.beside) {
+                then.put_beside(product, &other);
             }
-            Err(program) => Step::Fused(program),
         }
     }
 
@@ -81,23 +97,31 @@ impl Fuse<'_> {
         if !program.whole_rows && last.m < MANY_ROWS {
             return None; // two steps, whose columns can be divided among threads
         }
-        let first = self.product_alone(self.product_under(&program, &members)?)?;
+        let under = self.products_under(&program, &members);
+        let first = self.product_alone(*under.first()?)?;
         let same = (&first.batch, first.m, first.n) == (&last.batch, last.m, last.k);
-        let then = same.then(|| Then::of(program, &first).ok())??;
+        let mut then = same.then(|| Then::of(program, &first).ok())??;
+        self.beside(&mut then, &first, &under);
         Some((first, then))
     }
 
-    /// The last product that is an operand of the program, and of nothing else.
-    fn product_under(&self, program: &Fused, members: &BTreeSet<usize>) -> Option<usize> {
+    /// The products that are operands of the program, and of nothing else: those with longer sums
+    /// first, else the later ones.
+    fn products_under(&self, program: &Fused, members: &BTreeSet<usize>) -> Vec<usize> {
         let operands = program.inputs.iter().map(|input| input.value);
         let makers = operands.filter_map(|value| {
             let maker = self.makers[value as usize]? as usize;
             self.is_only_read_by(value, members).then_some(maker)
         });
-        let mut makers: Vec<usize> = makers.collect();
-        makers.sort_unstable();
-        let mut last_first = makers.into_iter().rev();
-        last_first.find(|&place| self.product_alone(place).is_some())
+        let makers: BTreeSet<usize> = makers.collect();
+        let products = makers.into_iter().filter_map(|place| {
+            let product = self.product_alone(place)?;
+            Some((product.k, place))
+        });
+        let mut products: Vec<(usize, usize)> = products.collect();
+        products.sort_unstable();
+        let last_first = products.into_iter().rev();
+        last_first.map(|(_, place)| place).collect()
     }
 
     /// Whether nobody else needs a value, nor a view of it.

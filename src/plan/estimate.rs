@@ -7,6 +7,7 @@
 //! additions are counted.
 
 use super::layout::is_view;
+use super::product::Sides;
 use super::program::{Fused, RowOp, What};
 use super::{OpStep, Product, Step};
 use crate::graph::fragment::ValueId;
@@ -100,8 +101,12 @@ fn product(step: &Product, written: usize, known: &Known) -> Cost {
         let numbers = count.saturating_mul(rows).saturating_mul(cols);
         numbers.saturating_mul(DType::F32.size_in_bytes())
     };
-    let factors = [matrix(step.m, step.k), matrix(step.k, step.n)];
-    let factors = factors.into_iter().chain(std::iter::repeat(usize::MAX));
+    let sides = step.sides().into_iter().flatten();
+    let factors = sides.flat_map(|Sides { a, k, n, .. }| {
+        let left = a.map(|_| matrix(step.m, k));
+        left.into_iter().chain([matrix(k, n)])
+    });
+    let factors = factors.chain(std::iter::repeat(usize::MAX));
     let read = step.inputs().into_iter().zip(factors);
     let programs = step.programs().map(|then| fused_work(&then.program));
     Cost {

@@ -5,7 +5,7 @@ mod batching;
 use super::draft::PlannedOp;
 use super::estimate::{Cost, Known, bytes, cost, flops, human};
 use super::layout::is_view;
-use super::product::Product;
+use super::product::{Beside, Product, Then};
 use super::{Fused, OpStep, Plan, Step};
 use crate::graph::Op;
 use crate::graph::fragment::{Fragment, Source, ValueId};
@@ -298,17 +298,26 @@ fn product_line(step: &Product) -> String {
     };
     let (a, b) = (step.a.value, step.b.value);
     let mut line = format!("product {op}(%{a}, %{b}) of {batch}{m} x {k} x {n}");
-    if let Some(then) = &step.then {
-        let _ = write!(line, ", then {}", fused_line(&then.program));
-    }
+    line += &then_line(step.then.as_ref());
     if let Some(second) = &step.second {
         let (b, columns) = (second.b.value, second.columns);
         let _ = write!(line, ", times %{b} of {n} x {columns}");
-        if let Some(then) = &second.then {
-            let _ = write!(line, ", then {}", fused_line(&then.program));
-        }
+        line += &then_line(second.then.as_ref());
     }
     line
+}
+
+/// What is done to a product, with another one.
+fn then_line(then: Option<&Then>) -> String {
+    let Some(then) = then else {
+        return String::new();
+    };
+    let beside = then.beside.as_ref().map(|beside| {
+        let Beside { op, a, b, k, .. } = beside;
+        format!(", beside {op}(%{}, %{}) over {k}", a.value, b.value)
+    });
+    let program = fused_line(&then.program);
+    format!("{}, then {program}", beside.unwrap_or_default())
 }
 
 fn graph<S>(fragment: &Fragment<S>, known: &Known) -> String {
@@ -349,11 +358,19 @@ fn steps<S>(
 }
 
 fn product_name(step: &Product) -> String {
+    fn of(then: Option<&Then>) -> impl Iterator<Item = &str> {
+        let beside = then.and_then(|then| then.beside.as_ref());
+        let ops = then.into_iter().flat_map(|then| &then.program.ops);
+        beside
+            .map(|beside| beside.op)
+            .into_iter()
+            .chain(ops.copied())
+    }
     let mut all = vec![step.op];
-    all.extend(step.then.iter().flat_map(|then| &then.program.ops));
+    all.extend(of(step.then.as_ref()));
     if let Some(second) = &step.second {
         all.push(step.op);
-        all.extend(second.then.iter().flat_map(|then| &then.program.ops));
+        all.extend(of(second.then.as_ref()));
     }
     all.join("\n")
 }

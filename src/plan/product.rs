@@ -14,6 +14,10 @@ use smallvec::SmallVec;
 /// More rows are worth packing the right side for.
 const FEW_ROWS: usize = 4;
 
+/// So many products make up a step at most: one, another one beside it, the product of what a
+/// program makes of them, and another one beside that.
+pub(crate) const PRODUCTS: usize = 4;
+
 /// `[m, k]` times `[k, n]` for each of a batch, of f32; then a program on the result; then the
 /// product of that and `[n, columns]`, and another program.
 #[derive(Clone, Debug)]
@@ -34,12 +38,25 @@ pub(crate) struct Product {
     pub(crate) second: Option<Second>,
 }
 
-/// A program whose operand is a product that nobody else needs.
+/// A program whose operand is a product that nobody else needs, or two of them.
 #[derive(Clone, Debug)]
 pub(crate) struct Then {
     /// The product's own value, an operand of the program. It is never stored.
     pub(crate) raw: ValueId,
+    pub(crate) beside: Option<Beside>,
     pub(crate) program: Box<Fused>,
+}
+
+/// Another product of the same shape and batch, an operand of the same program: the update of a
+/// layer, or the other half of a gated one.
+#[derive(Clone, Debug)]
+pub(crate) struct Beside {
+    /// Its own value, which is never stored either.
+    pub(crate) raw: ValueId,
+    pub(crate) op: &'static str,
+    pub(crate) k: usize,
+    pub(crate) a: Factor,
+    pub(crate) b: Factor,
 }
 
 /// The right side of a product whose left side is made row by row.
@@ -63,6 +80,24 @@ pub(crate) struct Factor {
     pub(crate) col: usize,
 }
 
+/// What is multiplied: `[rows, k]` by `[k, n]`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sides<'a> {
+    /// Nothing where it is made row by row.
+    pub(crate) a: Option<&'a Factor>,
+    pub(crate) b: &'a Factor,
+    pub(crate) k: usize,
+    pub(crate) n: usize,
+}
+
+impl<'a> Sides<'a> {
+    fn beside(then: Option<&'a Then>, n: usize) -> Option<Self> {
+        let Beside { a, b, k, .. } = then?.beside.as_ref()?;
+        let (a, k) = (Some(a), *k);
+        Some(Self { a, b, k, n })
+    }
+}
+
 impl Product {
     /// The values that it reads.
     pub(crate) fn inputs(&self) -> SmallVec<[ValueId; 4]> {
@@ -76,9 +111,40 @@ impl Product {
         factors.chain(self.operands().map(|o| o.as_it_lies))
     }
 
-    fn factors(&self) -> impl Iterator<Item = &Factor> {
-        let second = self.second.iter().map(|second| &second.b);
-        [&self.a, &self.b].into_iter().chain(second)
+    /// Its products, in this order: the first, the one beside it, the second, the one beside that.
+    pub(crate) fn sides(&self) -> [Option<Sides<'_>>; PRODUCTS] {
+        let Self { a, b, k, n, .. } = self;
+        let (a, k, n) = (Some(a), *k, *n);
+        let (second, columns) = (self.second.as_ref(), self.columns());
+        let made = second.map(|second| Sides {
+            a: None,
+            b: &second.b,
+            k: n,
+            n: columns,
+        });
+        [
+            Some(Sides { a, b, k, n }),
+            Sides::beside(self.then.as_ref(), n),
+            made,
+            Sides::beside(second.and_then(|second| second.then.as_ref()), columns),
+        ]
+    }
+
+    /// What they multiply.
+    pub(super) fn factors(&self) -> impl Iterator<Item = &Factor> {
+        let sides = self.sides().into_iter().flatten();
+        sides.flat_map(|sides| sides.a.into_iter().chain([sides.b]))
+    }
+
+    /// The same, to be changed.
+    pub(super) fn factors_mut(&mut self) -> impl Iterator<Item = &mut Factor> {
+        let (second, then) = match &mut self.second {
+            Some(second) => (Some(&mut second.b), second.then.as_mut()),
+            None => (None, None),
+        };
+        let first = [&mut self.a, &mut self.b].into_iter();
+        let first = first.chain(Then::factors_mut(self.then.as_mut()));
+        first.chain(second).chain(Then::factors_mut(then))
     }
 
     /// The programs, in the order in which they run.
@@ -87,14 +153,9 @@ impl Product {
         self.then.iter().chain(second)
     }
 
-    /// What the programs read, but for the products.
+    /// What the programs read, but for their products.
     fn operands(&self) -> impl Iterator<Item = &Operand> {
         self.programs().flat_map(Then::operands)
-    }
-
-    /// The rows of the last right side.
-    pub(crate) fn inner(&self) -> usize {
-        self.second.as_ref().map_or(self.k, |_| self.n)
     }
 
     /// The columns of the result.
@@ -139,10 +200,14 @@ impl Product {
     }
 
     fn work_of(&self, rows: usize) -> usize {
-        let inner = self.k + self.second.as_ref().map_or(0, |second| second.columns);
-        [self.count(), rows, self.n]
-            .iter()
-            .fold(inner, |work, &size| work.saturating_mul(size))
+        let each = |Sides { k, n, .. }: Sides<'_>| {
+            let sizes = [self.count(), rows, n];
+            sizes
+                .iter()
+                .fold(k, |work, &size| work.saturating_mul(size))
+        };
+        let all = self.sides().into_iter().flatten().map(each);
+        all.fold(0, usize::saturating_add)
     }
 }
 
@@ -150,13 +215,25 @@ impl Product {
 const READING: usize = 8;
 
 impl Then {
-    /// The operands other than the product.
+    /// The values of the products in the program.
+    pub(crate) fn raws(&self) -> SmallVec<[ValueId; 2]> {
+        let beside = self.beside.iter().map(|beside| beside.raw);
+        [self.raw].into_iter().chain(beside).collect()
+    }
+
+    /// What the product beside multiplies.
+    fn factors_mut(then: Option<&mut Self>) -> impl Iterator<Item = &mut Factor> {
+        let beside = then.and_then(|then| then.beside.as_mut());
+        beside
+            .into_iter()
+            .flat_map(|beside| [&mut beside.a, &mut beside.b])
+    }
+
+    /// The operands other than the products.
     fn operands(&self) -> impl Iterator<Item = &Operand> {
-        let raw = self.raw;
-        self.program
-            .inputs
-            .iter()
-            .filter(move |input| input.value != raw)
+        let raws = self.raws();
+        let other = move |input: &&Operand| !raws.contains(&input.value);
+        self.program.inputs.iter().filter(other)
     }
 
     /// The program as what is done to such a product, if it can be: each of its elements, or
@@ -164,17 +241,45 @@ impl Then {
     pub(super) fn of(program: Box<Fused>, product: &Product) -> Result<Self, Box<Fused>> {
         let (raw, n) = (product.value, product.columns());
         let count = product.count() * product.m * n;
-        let mut reads = program.inputs.iter().filter(|input| input.value == raw);
         let fits = program.dtype == DType::F32
             && program.compute == Compute::F32
             && !program.per_row
             && program.rows * program.cols == count
             && (!program.whole_rows || program.cols == n)
-            && reads.all(|input| input.access.is_all(count));
+            && program.reads_in_order(raw);
         match fits {
-            true => Ok(Self { raw, program }),
+            true => Ok(Self {
+                raw,
+                beside: None,
+                program,
+            }),
             false => Err(program),
         }
+    }
+
+    /// Takes another product of the shape of `product`, if the program reads it in the same order.
+    pub(super) fn put_beside(&mut self, product: &Product, other: &Product) {
+        let sizes = |product: &Product| (product.m, product.columns());
+        let alike = product.batch == other.batch && sizes(product) == sizes(other);
+        let plain = other.then.is_none() && other.second.is_none();
+        if alike && plain && self.program.reads_in_order(other.value) {
+            self.beside = Some(Beside {
+                raw: other.value,
+                op: other.op,
+                k: other.k,
+                a: other.a.clone(),
+                b: other.b.clone(),
+            });
+        }
+    }
+}
+
+impl Fused {
+    /// Whether it reads a value as a whole, in order, wherever it does.
+    fn reads_in_order(&self, value: ValueId) -> bool {
+        let count = self.rows * self.cols;
+        let mut reads = self.inputs.iter().filter(|input| input.value == value);
+        reads.all(|input| input.access.is_all(count))
     }
 }
 

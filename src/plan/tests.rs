@@ -315,16 +315,42 @@ fn what_follows_a_product_is_done_to_its_rows() {
     assert_eq!(plan(&[&normed], Passes::ALL).len(), 1);
     // asked for itself, or needed twice: made once, by itself
     assert_eq!(plan(&[&y, &hidden], Passes::ALL).len(), 2);
-    // two products: one of them is made before
-    let gate = a.matmul(&x(&[8, 16])).unwrap().silu().unwrap();
-    let both = (gate * a.matmul(&x(&[8, 16])).unwrap()).unwrap();
-    assert_eq!(plan(&[&both], Passes::ALL).len(), 2);
     // a row of the product against all rows of another
     let row = x(&[1, 8]).matmul(&w).unwrap();
     assert_eq!(
         plan(&[&row.broadcast_add(&x(&[4, 16])).unwrap()], Passes::ALL).len(),
         2
     );
+}
+
+#[test]
+fn two_products_of_the_same_shape_are_one_step() {
+    let (a, w) = (x(&[4, 8]), x(&[8, 16]));
+    let gate = a.matmul(&w).unwrap().silu().unwrap();
+    let both = (gate * a.matmul(&x(&[8, 16])).unwrap()).unwrap();
+    assert_eq!(
+        plan(&[&both], Passes::ALL),
+        [
+            "%6 = [4, 16] f32 product matmul(%0, %4) of 4 x 8 x 16, beside matmul(%0, %1) over 8, \
+             then {silu, mul}(%2, %5)"
+        ]
+    );
+    // only the thin product of an update is stored
+    let update = a.lora(&x(&[8, 2]), &x(&[2, 16]), 0.5).unwrap();
+    let y = (a.matmul(&w).unwrap() + update).unwrap();
+    assert_eq!(
+        plan(&[&y], Passes::ALL),
+        [
+            "%4 = [4, 2] f32 product broadcast_matmul(%0, %3) of 4 x 8 x 2",
+            "%8 = [4, 16] f32 product matmul(%0, %1) of 4 x 8 x 16, beside broadcast_matmul(%4, \
+             %5) over 2, then {affine, add}(%6, %2)"
+        ]
+    );
+    // three: the first of them is made before
+    let more = (&both + a.matmul(&w).unwrap()).unwrap();
+    assert_eq!(plan(&[&more], Passes::NONE).len(), 6);
+    let more = (both + a.matmul(&x(&[8, 16])).unwrap()).unwrap();
+    assert_eq!(plan(&[&more], Passes::ALL).len(), 2);
 }
 
 #[test]

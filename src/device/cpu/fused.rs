@@ -29,8 +29,8 @@ struct Part<'a> {
     first: usize,
     len: usize,
     out: Out<'a>,
-    /// The operand of which there are just the elements of this part.
-    own: Option<ValueId>,
+    /// The operands of which there are just the elements of this part.
+    own: &'a [ValueId],
     /// The operand whose elements stand where the result goes.
     over: Option<ValueId>,
 }
@@ -89,17 +89,17 @@ fn divide<T: Stored>(
         first: i * each,
         len: each.min(total - i * each),
         out: T::out(out),
-        own: None,
+        own: &[],
         over,
     });
     workers.share(threads, parts, Part::run);
 }
 
-/// Runs a step on the elements from `first` on, as many as `out` has room for. Of the operand
+/// Runs a step on the elements from `first` on, as many as `out` has room for. Of the operands
 /// `own` there are just these.
 pub(super) fn run_part(
     step: &Fused,
-    (inputs, own): (&[Data<'_>], ValueId),
+    (inputs, own): (&[Data<'_>], &[ValueId]),
     scalars: &[f32],
     first: usize,
     out: &mut [MaybeUninit<f32>],
@@ -111,7 +111,7 @@ pub(super) fn run_part(
         first,
         len: out.len(),
         out: Out::F32(out),
-        own: Some(own),
+        own,
         over: None,
     };
     part.run();
@@ -321,7 +321,7 @@ struct Reads<'a> {
     scalars: &'a [f32],
     /// Where the part begins, and of what there is just the part.
     first: usize,
-    own: Option<ValueId>,
+    own: &'a [ValueId],
     /// What was moved to a register of its own, for the result is written over it.
     over: Option<ValueId>,
 }
@@ -396,7 +396,7 @@ impl Reads<'_> {
                 if self.over == Some(operand.value) {
                     return registers[self.step.registers].tile(len);
                 }
-                let from = match self.own == Some(operand.value) {
+                let from = match self.own.contains(&operand.value) {
                     true => place - self.first,
                     false => operand.access.offset + place,
                 };

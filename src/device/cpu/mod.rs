@@ -17,6 +17,7 @@ use super::workers::Workers;
 use super::{CommandStream, Part, PartStep, eval};
 use crate::error::Cause;
 use crate::graph::{Kept, Op};
+use crate::plan::product::PRODUCTS;
 use crate::plan::{Fused, Product};
 use candle_core::{CpuStorage, DType, Device, InplaceOp1, Layout, Storage, Tensor, WithDType};
 use data::Data;
@@ -117,7 +118,7 @@ impl CommandStream for CpuStream {
         step: &Product,
         inputs: &[&Tensor],
         scalars: &[f32],
-        kept: [Option<&Kept>; 2],
+        kept: [Option<&Kept>; PRODUCTS],
     ) -> Result<Tensor, Cause> {
         let buffer = self.pool.take::<f32>(elements(&step.dims))?;
         let kept = kept.map(|kept| kept.filter(|_| self.pack));
@@ -242,7 +243,7 @@ fn product_in(
     step: &Product,
     inputs: &[&Tensor],
     scalars: &[f32],
-    kept: [Option<&Kept>; 2],
+    kept: [Option<&Kept>; PRODUCTS],
     workers: &Workers,
 ) -> Result<Tensor, Cause> {
     with_data(step.lie(), inputs, |data| {
@@ -251,11 +252,10 @@ fn product_in(
             Some(Data::F32(data)) => data,
             _ => unreachable!("the plan takes products of f32"),
         };
-        let (a, b) = (factor(), factor());
-        let second = step.second.as_ref().map(|_| factor());
+        let sides = step.sides();
+        let factors = sides.map(|sides| Some((sides?.a.map(|_| factor()), factor())));
         let operands = product::Operands {
-            a,
-            rights: [Some(b), second],
+            factors,
             kept,
             programs: &product::program_operands(step, data),
             scalars,

@@ -21,7 +21,8 @@ use super::fused;
 use crate::device::workers::{PARTS, Workers};
 use crate::graph::Kept;
 use crate::plan::Product;
-use crate::plan::product::Factor;
+use crate::plan::product::{PRODUCTS, Sides};
+use job::Raws;
 use kernel::{MAX_ROWS, MAX_WIDTH};
 use matrix::Mat;
 use packed::Packed;
@@ -38,12 +39,15 @@ const WORTH_HELP: usize = 1 << 20;
 /// packing costs little beside the product.
 const MANY_ROWS: usize = 64;
 
+/// The left side of a product, if it is not made row by row, and its right side.
+type Sided<'a> = (Option<&'a [f32]>, &'a [f32]);
+
 /// What a product reads.
 pub(super) struct Operands<'a> {
-    pub(super) a: &'a [f32],
-    pub(super) rights: [Option<&'a [f32]>; 2],
+    /// Of each product.
+    pub(super) factors: [Option<Sided<'a>>; PRODUCTS],
     /// What is kept with the right sides that are tensors that outlive the fragment.
-    pub(super) kept: [Option<&'a Kept>; 2],
+    pub(super) kept: [Option<&'a Kept>; PRODUCTS],
     /// The operands of all programs; the place of a product holds anything.
     pub(super) programs: &'a [Data<'a>],
     pub(super) scalars: &'a [f32],
@@ -54,13 +58,28 @@ pub(super) fn program_operands<'a>(
     step: &Product,
     mut others: impl Iterator<Item = Data<'a>>,
 ) -> SmallVec<[Data<'a>; 4]> {
-    let programs = step.programs();
-    let inputs = programs.flat_map(|then| then.program.inputs.iter().map(|i| i.value == then.raw));
-    let operand = inputs.map(|own| match own {
-        true => Some(Data::F32(&[])),
-        false => others.next(),
-    });
-    operand.flatten().collect()
+    let mut operands = SmallVec::new();
+    for then in step.programs() {
+        let raws = then.raws();
+        let inputs = then.program.inputs.iter();
+        operands.extend(
+            inputs.filter_map(|input| match raws.contains(&input.value) {
+                true => Some(Data::F32(&[])),
+                false => others.next(),
+            }),
+        );
+    }
+    operands
+}
+
+/// One of the products of a step.
+#[derive(Clone, Copy)]
+struct One<'a> {
+    sides: Sides<'a>,
+    /// The data of its sides.
+    a: Option<&'a [f32]>,
+    b: &'a [f32],
+    packed: Option<&'a Packed>,
 }
 
 /// Runs a product, in parts if that is worth it. Writes every element of `out`.
@@ -71,24 +90,26 @@ pub(super) fn run<'a>(
     workers: &Workers,
 ) {
     assert_eq!(out.len(), step.count() * step.m * step.columns());
-    let rows = step.count() * step.m;
-    let second = step
-        .second
-        .as_ref()
-        .map(|second| (&second.b, second.columns));
-    let by_dots = second.is_some() && step.is_few_by_columns();
+    let by_dots = step.second.is_some() && step.is_few_by_columns();
+    let sides = step.sides();
+    let products = std::array::from_fn(|which| {
+        let (sides, (a, b)) = (sides[which]?, operands.factors[which]?);
+        // keys that are compared with few queries are read once, as they lie
+        let kept = operands.kept[which].filter(|_| which > 0 || !by_dots);
+        let packed = kept.and_then(|kept| packed(sides, b, step.count() * step.m, kept));
+        Some(One {
+            sides,
+            a,
+            b,
+            packed,
+        })
+    });
     let job = Job {
         step,
         operands,
+        products: &products,
         by_dots,
-        bare: false,
-        packed: [
-            match by_dots {
-                true => None, // read once, as they lie
-                false => packed(&step.b, [rows, step.k, step.n], operands, 0),
-            },
-            second.and_then(|(b, columns)| packed(b, [rows, step.n, columns], operands, 1)),
-        ],
+        bare: None,
         batch: 0..step.count(),
         rows: 0..step.m,
         cols: 0..step.n,
@@ -107,18 +128,18 @@ pub(super) fn run<'a>(
 /// A right side as it was packed before, if the same tensor is multiplied by again and again: from
 /// its second product on, or from its first with many rows.
 fn packed<'a>(
-    b: &Factor,
-    [rows, k, n]: [usize; 3],
-    operands: &Operands<'a>,
-    which: usize,
+    Sides { b, k, n, .. }: Sides<'_>,
+    data: &[f32],
+    rows: usize,
+    kept: &'a Kept,
 ) -> Option<&'a Packed> {
     let few = k.saturating_mul(b.row) <= IN_PLACE && n.is_multiple_of(MAX_WIDTH);
     let as_good_as_packed = b.col == 1 && few;
     let shared = b.batch.iter().all(|&step| step == 0);
-    let (Some(data), true) = (operands.rights[which], shared && !as_good_as_packed) else {
+    if !shared || as_good_as_packed {
         return None;
-    };
-    let entry = operands.kept[which]?.entry([b.offset, k, n, b.row, b.col])?;
+    }
+    let entry = kept.entry([b.offset, k, n, b.row, b.col])?;
     // many rows would have it packed anyway
     let at_once = rows >= MANY_ROWS;
     entry.get_or_make(at_once, || {
@@ -139,11 +160,11 @@ unsafe impl Send for Shared {}
 struct Job<'a> {
     step: &'a Product,
     operands: &'a Operands<'a>,
+    products: &'a [Option<One<'a>>; PRODUCTS],
     /// Whether the first product is made of sums along rows and columns.
     by_dots: bool,
-    /// Whether the program is left for later.
-    bare: bool,
-    packed: [Option<&'a Packed>; 2],
+    /// The one product that is made, if the program is left for later.
+    bare: Option<usize>,
     batch: Range<usize>,
     rows: Range<usize>,
     cols: Range<usize>,
@@ -158,7 +179,8 @@ impl Job<'_> {
     /// Whether a program looks at whole rows, so that columns cannot be divided.
     fn by_rows(&self) -> bool {
         let mut programs = self.step.programs();
-        !self.bare && (self.step.second.is_some() || programs.any(|then| then.program.whole_rows))
+        self.bare.is_none()
+            && (self.step.second.is_some() || programs.any(|then| then.program.whole_rows))
     }
 
     /// Whether there are fewer rows than would keep the threads busy, and a program looks at whole
@@ -168,15 +190,20 @@ impl Job<'_> {
         rows < MAX_ROWS * threads && self.by_rows() && self.step.second.is_none()
     }
 
-    /// Has the threads share the columns of the product, and runs the program then.
+    /// Has the threads share the columns of the products, and runs the program then.
     fn in_two_steps(mut self, threads: usize, out: &mut [MaybeUninit<f32>], workers: &Workers) {
-        let mut raw: Vec<f32> = Vec::with_capacity(out.len());
-        self.out = Shared(raw.as_mut_ptr());
-        self.bare = true;
-        workers.share(threads, self.clone().divided(threads).into_iter(), Job::run);
-        // SAFETY: there is room for so many, and the jobs wrote every element of the product.
-        unsafe { raw.set_len(out.len()) };
-        self.program(0, &raw, 0, out);
+        let mut raws: SmallVec<[Vec<f32>; 2]> = SmallVec::new();
+        for which in (0..2).filter(|&which| self.products[which].is_some()) {
+            let mut raw: Vec<f32> = Vec::with_capacity(out.len());
+            self.out = Shared(raw.as_mut_ptr());
+            self.bare = Some(which);
+            workers.share(threads, self.clone().divided(threads).into_iter(), Job::run);
+            // SAFETY: there is room for so many, and the jobs wrote every element of the product.
+            unsafe { raw.set_len(out.len()) };
+            raws.push(raw);
+        }
+        let raws: Raws<'_> = raws.iter().map(|raw| &raw[..]).collect();
+        self.program(0, &raws, 0, out);
     }
 
     /// Divided into parts for so many threads.
@@ -192,7 +219,8 @@ impl Job<'_> {
                 .collect();
         }
         let parts = threads.div_ceil(count);
-        let packed = self.packed[0].is_some();
+        let mut all = self.products[..2].iter().flatten();
+        let packed = all.all(|one| one.packed.is_some());
         let by_rows = self.by_rows() || packed && self.rows.len() >= MANY_ROWS * parts;
         // a right side that is not packed is made ready for each part of the rows again
         let (parts, rows) = match by_rows && !packed {
