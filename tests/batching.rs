@@ -133,6 +133,16 @@ fn gates_and_updates() {
         let x = (gate * x.matmul(&w[1]).unwrap()).unwrap();
         (x.matmul(&w[2]).unwrap() + x.lora(&w[3], &w[4], 0.5).unwrap()).unwrap()
     });
+    // the same in bf16
+    let w = w.map(|w| w.to_dtype(DType::BF16).unwrap());
+    let executor = Executor::new(&Device::Cpu).unwrap();
+    let w = w.map(|w| LazyTensor::from(executor.submit(&w).unwrap().wait().unwrap()));
+    same_bits(7, 7, |i| {
+        let x = LazyTensor::from(inputs[i].to_dtype(DType::BF16).unwrap());
+        let gate = x.matmul(&w[0]).unwrap().silu().unwrap();
+        let x = (gate * x.matmul(&w[1]).unwrap()).unwrap();
+        (x.matmul(&w[2]).unwrap() + x.lora(&w[3], &w[4], 0.5).unwrap()).unwrap()
+    });
     // each of its own keys: products beside one another
     let keys: Vec<Tensor> = (0..4).map(|_| random(&[2, 5, 6])).collect();
     same_bits(4, 4, |i| {

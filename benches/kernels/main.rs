@@ -181,8 +181,32 @@ fn cases() -> Vec<Case> {
             });
         }
     }
+    for (dtype, m, k, n) in [
+        (DType::BF16, 1, 4096, 4096),
+        (DType::BF16, 32, 4096, 4096),
+        (DType::F16, 1, 4096, 4096),
+        (DType::F16, 32, 512, 512),
+        (DType::F64, 64, 512, 512),
+    ] {
+        cases.push(typed_product(dtype, m, k, n));
+    }
     cases.extend(blocks::cases());
     cases
+}
+
+/// A product of another dtype.
+fn typed_product(dtype: DType, m: usize, k: usize, n: usize) -> Case {
+    let of = |dims: &[usize]| random(dims).to_dtype(dtype).unwrap();
+    // as large as the numbers that come in, so that halves' errors are
+    let scale = 1.0 / (k as f64).sqrt();
+    let (x, w) = (of(&[m, k]), (of(&[n, k]) * scale).unwrap().t().unwrap());
+    let lazy = [&x, &w].map(LazyTensor::from);
+    Case {
+        what: format!("matmul_{}_{m}x{k}x{n}", dtype.as_str()),
+        eager: Box::new(move || x.matmul(&w)),
+        lazy: Box::new(move || lazy[0].matmul(&lazy[1])),
+        streamed: None,
+    }
 }
 
 /// A chain and a softmax of another dtype.

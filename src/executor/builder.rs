@@ -123,9 +123,9 @@ impl Builder {
     }
 
     /// Whether the right side of a matrix product is kept a second time, in the order in which
-    /// products read it: on the CPU, in f32, of tensors that exist (parameters, and
-    /// `LazyTensor::from` a tensor), from their second product on, or from their first with many
-    /// rows. On by default: products with few rows are several times as fast. The copy goes with the
+    /// products read it: on the CPU, of tensors that exist (parameters, and `LazyTensor::from` a
+    /// tensor), from their second product on, or from their first with many rows; in the type that
+    /// is summed in, so f16 in f32, and bf16 as it is. On by default: products with few rows are several times as fast. The copy goes with the
     /// last `LazyTensor` of the tensor, so hold on to that and not to the tensor alone. No result
     /// depends on it.
     pub fn pack_weights(mut self, pack: bool) -> Self {

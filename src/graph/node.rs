@@ -1,5 +1,6 @@
 //! A node of the graph, and the handle on it that users hold.
 
+use super::infer::is_wide_float;
 use super::kept::Kept;
 use super::op::Op;
 use super::recycle;
@@ -131,7 +132,7 @@ impl LazyTensor {
     pub(crate) fn from_leaf(tensor: Tensor, host: bool) -> Self {
         let dims = Dims::from_slice(tensor.dims());
         let (dtype, location) = (tensor.dtype(), tensor.device().location());
-        let matrix = dims.len() >= 2 && dtype == DType::F32 && tensor.device().is_cpu();
+        let matrix = dims.len() >= 2 && is_wide_float(dtype) && tensor.device().is_cpu();
         let made = Made::Leaf {
             tensor,
             host,

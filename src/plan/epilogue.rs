@@ -35,13 +35,13 @@ impl Fuse<'_> {
         let Some(mut product) = product else {
             return Step::Fused(program);
         };
-        let (value, dims) = (program.value, program.dims.clone());
+        let (value, dims, dtype) = (program.value, program.dims.clone(), program.dtype);
         let mut then = match Then::of(program, &product) {
             Ok(then) => then,
             Err(program) => return Step::Fused(program),
         };
         self.beside(&mut then, &product, &under);
-        (product.value, product.dims) = (value, dims);
+        (product.value, product.dims, product.dtype) = (value, dims, dtype);
         match &mut product.second {
             Some(second) => second.then = Some(then),
             None => product.then = Some(then),
@@ -71,6 +71,7 @@ impl Fuse<'_> {
                     then: None,
                 });
                 (first.value, first.dims, first.op) = (last.value, last.dims, last.op);
+                first.dtype = last.dtype;
                 first.then = Some(then);
                 first
             }
@@ -99,7 +100,8 @@ impl Fuse<'_> {
         }
         let under = self.products_under(&program, &members);
         let first = self.product_alone(*under.first()?)?;
-        let same = (&first.batch, first.m, first.n) == (&last.batch, last.m, last.k);
+        let same = (&first.batch, first.m, first.n, first.compute)
+            == (&last.batch, last.m, last.k, last.compute);
         let mut then = same.then(|| Then::of(program, &first).ok())??;
         self.beside(&mut then, &first, &under);
         Some((first, then))

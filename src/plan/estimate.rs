@@ -97,14 +97,14 @@ fn fused_work(step: &Fused) -> usize {
 
 fn product(step: &Product, written: usize, known: &Known) -> Cost {
     let count = step.count();
-    let matrix = |rows: usize, cols: usize| {
+    let matrix = |value: ValueId, rows: usize, cols: usize| {
         let numbers = count.saturating_mul(rows).saturating_mul(cols);
-        numbers.saturating_mul(DType::F32.size_in_bytes())
+        numbers.saturating_mul(known[&value].1.size_in_bytes())
     };
     let sides = step.sides().into_iter().flatten();
-    let factors = sides.flat_map(|Sides { a, k, n, .. }| {
-        let left = a.map(|_| matrix(step.m, k));
-        left.into_iter().chain([matrix(k, n)])
+    let factors = sides.flat_map(|Sides { a, b, k, n }| {
+        let left = a.map(|a| matrix(a.value, step.m, k));
+        left.into_iter().chain([matrix(b.value, k, n)])
     });
     let factors = factors.chain(std::iter::repeat(usize::MAX));
     let read = step.inputs().into_iter().zip(factors);

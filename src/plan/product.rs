@@ -18,7 +18,7 @@ const FEW_ROWS: usize = 4;
 /// program makes of them, and another one beside that.
 pub(crate) const PRODUCTS: usize = 4;
 
-/// `[m, k]` times `[k, n]` for each of a batch, of f32; then a program on the result; then the
+/// `[m, k]` times `[k, n]` for each of a batch, of floats; then a program on the result; then the
 /// product of that and `[n, columns]`, and another program.
 #[derive(Clone, Debug)]
 pub(crate) struct Product {
@@ -27,6 +27,9 @@ pub(crate) struct Product {
     pub(crate) op: &'static str,
     /// Of the last of these.
     pub(crate) dims: Dims,
+    pub(crate) dtype: DType,
+    /// The type that is summed in, and that the programs compute in.
+    pub(crate) compute: Compute,
     /// The sizes of the batch, but for those of 1.
     pub(crate) batch: Dims,
     pub(crate) m: usize,
@@ -241,8 +244,7 @@ impl Then {
     pub(super) fn of(program: Box<Fused>, product: &Product) -> Result<Self, Box<Fused>> {
         let (raw, n) = (product.value, product.columns());
         let count = product.count() * product.m * n;
-        let fits = program.dtype == DType::F32
-            && program.compute == Compute::F32
+        let fits = program.compute == product.compute
             && !program.per_row
             && program.rows * program.cols == count
             && (!program.whole_rows || program.cols == n)
@@ -260,7 +262,8 @@ impl Then {
     /// Takes another product of the shape of `product`, if the program reads it in the same order.
     pub(super) fn put_beside(&mut self, product: &Product, other: &Product) {
         let sizes = |product: &Product| (product.m, product.columns());
-        let alike = product.batch == other.batch && sizes(product) == sizes(other);
+        let same = product.batch == other.batch && product.compute == other.compute;
+        let alike = same && sizes(product) == sizes(other);
         let plain = other.then.is_none() && other.second.is_none();
         if alike && plain && self.program.reads_in_order(other.value) {
             self.beside = Some(Beside {
@@ -294,13 +297,13 @@ pub(super) fn product(
     let (Op::Matmul | Op::BroadcastMatmul, &[a, b]) = (op, &node.inputs[..]) else {
         return None;
     };
-    let f32s = [a, b].iter().all(|&x| draft.info(x).dtype == DType::F32);
-    let dims = &draft.info(node.value).dims;
+    let Info { dims, dtype, .. } = draft.info(node.value);
+    let compute = Compute::of(*dtype).filter(|compute| compute.is_float())?;
     let &[ref batch @ .., m, n] = &dims[..] else {
         return None;
     };
     let k = *draft.info(a).dims.last()?;
-    if !f32s || k == 0 || dims.contains(&0) {
+    if k == 0 || dims.contains(&0) {
         return None;
     }
     let factor = |value: ValueId, rows: usize, cols: usize| {
@@ -325,6 +328,8 @@ pub(super) fn product(
         value: node.value,
         op: op.name(),
         dims: dims.clone(),
+        dtype: *dtype,
+        compute,
         a: factor(a, m, k)?,
         b: factor(b, k, n)?,
         batch: batch.iter().copied().filter(|&size| size > 1).collect(),

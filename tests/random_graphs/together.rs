@@ -126,7 +126,14 @@ fn compare(
 
 #[test]
 fn a_batch_changes_no_bit() {
-    let dtypes = [DType::F32, DType::F32, DType::F16, DType::F64, DType::U32];
+    let dtypes = [
+        DType::F32,
+        DType::F32,
+        DType::F16,
+        DType::BF16,
+        DType::F64,
+        DType::U32,
+    ];
     let cases = (
         prop::collection::vec(pick(&[]), 1..40),
         prop::collection::vec(1usize..5, 2..7),

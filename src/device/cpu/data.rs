@@ -6,6 +6,7 @@ use candle_core::WithDType;
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 use std::mem::MaybeUninit;
+use std::slice;
 
 /// So many halves are cast at once.
 const HALVES: usize = 256;
@@ -35,7 +36,42 @@ macro_rules! dtypes {
             $($name(&'a mut [MaybeUninit<$type>]),)*
         }
 
+        /// The same memory for several threads, each of which writes to elements of its own.
+        #[derive(Clone, Copy)]
+        pub(super) enum Shared {
+            $($name(*mut MaybeUninit<$type>),)*
+        }
+
+        impl Shared {
+            /// A part of it.
+            ///
+            /// # Safety
+            /// The memory is there, has these elements, and nobody else touches them meanwhile.
+            pub(super) unsafe fn part<'a>(self, from: usize, len: usize) -> Out<'a> {
+                // SAFETY: the caller's promise.
+                unsafe {
+                    match self {
+                        $(Self::$name(to) => Out::$name(slice::from_raw_parts_mut(to.add(from), len)),)*
+                    }
+                }
+            }
+        }
+
         impl Out<'_> {
+            /// How many elements it has.
+            pub(super) fn len(&self) -> usize {
+                match self {
+                    $(Out::$name(out) => out.len(),)*
+                }
+            }
+
+            /// Its memory.
+            pub(super) fn shared(&mut self) -> Shared {
+                match self {
+                    $(Out::$name(out) => Shared::$name(out.as_mut_ptr()),)*
+                }
+            }
+
             /// A part of it.
             pub(super) fn part(&mut self, from: usize, len: usize) -> Out<'_> {
                 match self {
@@ -57,6 +93,10 @@ dtypes! {
     F32 f32;
     F64 f64;
 }
+
+// SAFETY: stands for a borrow, whose parts are given to several threads; they write to elements of
+// their own.
+unsafe impl Send for Shared {}
 
 /// Copies the elements of a view, in its order.
 #[inline(always)]
@@ -172,6 +212,17 @@ pub(super) fn from_bf16(x: bf16) -> f32 {
     f32::from_bits(u32::from(x.to_bits()) << 16)
 }
 
+/// The value of an f16. What is too large for a finite one after the change of the exponent is
+/// infinite or no number.
+#[inline(always)]
+pub(super) fn from_f16(x: f16) -> f32 {
+    const LIFT: f32 = f32::from_bits(0x7780_0000); // 2 to the 112
+    let bits = u32::from(x.to_bits());
+    let size = f32::from_bits((bits & 0x7fff) << 13) * LIFT;
+    let special = if size >= 65536.0 { 0x7f80_0000 } else { 0 };
+    f32::from_bits(size.to_bits() | special | (bits & 0x8000) << 16)
+}
+
 /// Rounds to bf16, half to even.
 #[inline(always)]
 pub(super) fn to_bf16(x: f32) -> bf16 {
@@ -184,6 +235,21 @@ pub(super) fn to_bf16(x: f32) -> bf16 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_f16_has_the_value_that_half_says() {
+        for bits in 0..=u16::MAX {
+            let (got, expected) = (
+                from_f16(f16::from_bits(bits)),
+                f16::from_bits(bits).to_f32(),
+            );
+            let same = got.to_bits() == expected.to_bits();
+            assert!(
+                same || got.is_nan() && expected.is_nan(),
+                "{bits:x}: {got} {expected}"
+            );
+        }
+    }
 
     #[test]
     fn bf16_is_rounded_as_by_half() {

@@ -102,7 +102,7 @@ pub(super) fn run_part(
     (inputs, own): (&[Data<'_>], &[ValueId]),
     scalars: &[f32],
     first: usize,
-    out: &mut [MaybeUninit<f32>],
+    out: Out<'_>,
 ) {
     let part = Part {
         step,
@@ -110,7 +110,7 @@ pub(super) fn run_part(
         scalars,
         first,
         len: out.len(),
-        out: Out::F32(out),
+        out,
         own,
         over: None,
     };
@@ -349,6 +349,10 @@ impl Reads<'_> {
         match instr.what {
             What::Load(input) => {
                 let (operand, data) = (&self.step.inputs[input as usize], self.inputs);
+                let place = match self.own.contains(&operand.value) {
+                    true => place - self.first,
+                    false => place,
+                };
                 match T::elements(data[input as usize]) {
                     Some(data) => gather(operand, data, to, place, |x| x),
                     None => T::load(operand, data[input as usize], to, place),

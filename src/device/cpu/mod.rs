@@ -20,7 +20,7 @@ use crate::graph::{Kept, Op};
 use crate::plan::product::PRODUCTS;
 use crate::plan::{Fused, Product};
 use candle_core::{CpuStorage, DType, Device, InplaceOp1, Layout, Storage, Tensor, WithDType};
-use data::Data;
+use data::{Data, Stored};
 use pool::Pool;
 use smallvec::SmallVec;
 use std::borrow::{Borrow, Cow};
@@ -120,7 +120,7 @@ impl CommandStream for CpuStream {
         scalars: &[f32],
         kept: [Option<&Kept>; PRODUCTS],
     ) -> Result<Tensor, Cause> {
-        let buffer = self.pool.take::<f32>(elements(&step.dims))?;
+        let buffer = room(&mut self.pool, step.dtype, elements(&step.dims))?;
         let kept = kept.map(|kept| kept.filter(|_| self.pack));
         product_in(buffer, step, inputs, scalars, kept, &self.workers)
     }
@@ -143,7 +143,7 @@ impl CommandStream for CpuStream {
         let begun = parts.iter().map(|part| {
             let (dims, dtype) = match part.step {
                 PartStep::Fused(step) => (&step.dims[..], step.dtype),
-                PartStep::Product(step) => (&step.dims[..], DType::F32),
+                PartStep::Product(step) => (&step.dims[..], step.dtype),
                 PartStep::Copy(..) => (&[0][..], DType::F32), // it makes its own
             };
             (part, room(pool, dtype, elements(dims)))
@@ -156,8 +156,7 @@ impl CommandStream for CpuStream {
                 PartStep::Fused(step) => fused_in(buffer?, step, &inputs, part.scalars, workers),
                 PartStep::Product(step) => {
                     let kept = part.kept.map(|kept| kept.filter(|_| pack));
-                    let buffer = f32::cpu_storage_data(buffer?).map_err(Cause::Candle)?;
-                    product_in(buffer, step, &inputs, part.scalars, kept, workers)
+                    product_in(buffer?, step, &inputs, part.scalars, kept, workers)
                 }
             })
         };
@@ -239,7 +238,7 @@ fn fused_in(
 
 /// Runs a product and what follows it; the result goes to this buffer.
 fn product_in(
-    buffer: Vec<f32>,
+    buffer: CpuStorage,
     step: &Product,
     inputs: &[&Tensor],
     scalars: &[f32],
@@ -248,10 +247,7 @@ fn product_in(
 ) -> Result<Tensor, Cause> {
     with_data(step.lie(), inputs, |data| {
         let mut data = data.iter().copied();
-        let mut factor = || match data.next() {
-            Some(Data::F32(data)) => data,
-            _ => unreachable!("the plan takes products of f32"),
-        };
+        let mut factor = || data.next().unwrap_or(Data::F32(&[])); // there is one for each
         let sides = step.sides();
         let factors = sides.map(|sides| Some((sides?.a.map(|_| factor()), factor())));
         let operands = product::Operands {
@@ -260,9 +256,12 @@ fn product_in(
             programs: &product::program_operands(step, data),
             scalars,
         };
-        let write = |out: &mut [_]| product::run(step, &operands, out, workers);
-        // SAFETY: the product writes every element.
-        unsafe { filled(buffer, elements(&step.dims), &step.dims, write) }
+        for_dtype!(step.dtype, T => {
+            let buffer = T::cpu_storage_data(buffer).map_err(Cause::Candle)?;
+            let write = |out: &mut [_]| product::run(step, &operands, T::out(out), workers);
+            // SAFETY: the product writes every element.
+            unsafe { filled::<T>(buffer, elements(&step.dims), &step.dims, write) }
+        })
     })
 }
 

@@ -1,8 +1,9 @@
 //! Walks over a product tile by tile.
 
-use super::kernel::{self, MAX_ROWS, MAX_WIDTH, PANEL_REGS, Tile};
-use super::matrix::Mat;
+use super::kernel::{self, MAX_ROWS, MAX_WIDTH, PANEL_REGS, Tile, width};
+use super::matrix::{AnyMat, Mat};
 use super::packed::Packed;
+use super::real::{Panel, Real, Source};
 use pulp::Simd;
 use std::{mem::MaybeUninit, ops::Range};
 
@@ -19,21 +20,21 @@ const COPY_PANELS: usize = 3;
 
 /// The right side of a product as panels.
 #[derive(Clone, Copy)]
-pub(super) struct Panels {
+pub(super) struct Panels<P> {
     n: usize,
-    start: *const f32,
+    start: *const P,
     /// Distance of the rows of a panel.
     step: usize,
     /// Distance of the panels.
     next: usize,
     /// The last panel, when it has less than the full width.
-    last: *const f32,
+    last: *const P,
     /// Distance of the rows of the last panel.
     last_step: usize,
 }
 
-impl Panels {
-    pub(super) fn packed(b: &Packed) -> Self {
+impl<P: Panel> Panels<P> {
+    pub(super) fn packed(b: &Packed<P>) -> Self {
         // SAFETY: a packed matrix has full panels for all its columns.
         unsafe { Self::padded(b.k(), b.n(), b.width(), b.as_ptr()) }
     }
@@ -44,7 +45,7 @@ impl Panels {
     ///
     /// Each panel `p` of the `n` columns that a driver is given has `k * width` readable elements
     /// at `start + p * k * width`, for as long as the result is in use.
-    pub(super) unsafe fn padded(k: usize, n: usize, width: usize, start: *const f32) -> Self {
+    pub(super) unsafe fn padded(k: usize, n: usize, width: usize, start: *const P) -> Self {
         let next = k * width;
         Self {
             n,
@@ -63,7 +64,7 @@ impl Panels {
     /// The column stride of `b` is one. If there is a `last`, it has `b.rows() * width` readable
     /// elements; if not, the columns fill whole registers. Both stay as they are while the result
     /// is in use.
-    pub(super) unsafe fn in_place(b: Mat<'_>, width: usize, last: Option<*const f32>) -> Self {
+    pub(super) unsafe fn in_place(b: Mat<'_, P>, width: usize, last: Option<*const P>) -> Self {
         Self {
             n: b.cols(),
             start: b.as_ptr(),
@@ -76,19 +77,19 @@ impl Panels {
 }
 
 /// A product on the calling thread.
-pub(super) struct Driver<'a> {
-    a: Mat<'a>,
-    b: Panels,
+pub(super) struct Driver<'a, P: Panel> {
+    a: AnyMat<'a, P::Sum>,
+    b: Panels<P>,
     panels: Range<usize>,
     /// Where the first of these columns is written to.
-    c: *mut f32,
+    c: *mut P::Sum,
     c_row: usize,
 }
 
 /// Where the rows of A for one tile lie.
 #[derive(Clone, Copy)]
-struct Left {
-    ptr: *const f32,
+struct Left<R> {
+    ptr: *const R,
     row: usize,
     col: usize,
 }
@@ -101,9 +102,9 @@ struct Part {
     panels: Range<usize>,
 }
 
-type Copied = [MaybeUninit<f32>; MAX_ROWS * COPY_STRIDE];
+type Copied<R> = [MaybeUninit<R>; MAX_ROWS * COPY_STRIDE];
 
-impl<'a> Driver<'a> {
+impl<'a, P: Panel> Driver<'a, P> {
     /// The columns of `panels` of the product of `a` and `b`, to be written to `c`: its rows are
     /// `c_row` apart, and it begins with the first of these columns.
     ///
@@ -112,10 +113,10 @@ impl<'a> Driver<'a> {
     /// Until it has run: `b` has as many rows as `a` columns, and all these panels; the rows of
     /// `c` are apart from one another, as long as those columns, and nobody else touches them.
     pub(super) unsafe fn new(
-        a: Mat<'a>,
-        b: Panels,
+        a: AnyMat<'a, P::Sum>,
+        b: Panels<P>,
         panels: Range<usize>,
-        (c, c_row): (*mut f32, usize),
+        (c, c_row): (*mut P::Sum, usize),
     ) -> Self {
         Self {
             a,
@@ -138,7 +139,12 @@ impl<'a> Driver<'a> {
         // A single tile takes all of `k` in one go: it uses B but once, and B comes fastest when
         // it is read from end to end.
         let depth = if tiles == 1 { k.max(1) } else { DEPTH };
-        let mut copied: Copied = [const { MaybeUninit::uninit() }; MAX_ROWS * COPY_STRIDE];
+        let wide = (depth > DEPTH).then(|| self.a.widened()).flatten();
+        let a = match &wide {
+            Some(wide) => AnyMat::Wide(Mat::new(wide, (m, k), (k, 1))),
+            None => self.a,
+        };
+        let mut copied: Copied<P::Sum> = [const { MaybeUninit::uninit() }; MAX_ROWS * COPY_STRIDE];
         for first in self.panels.clone().step_by(BREADTH) {
             let panels = first..self.panels.end.min(first + BREADTH);
             // One pass even without depth: it has to write zeros.
@@ -150,20 +156,28 @@ impl<'a> Driver<'a> {
                         depth: depth.clone(),
                         panels: panels.clone(),
                     };
-                    self.part(simd, &part, &mut copied);
+                    self.part(simd, a, &part, &mut copied);
                 }
             }
         }
     }
 
     #[inline(always)]
-    fn part<S: Simd>(&self, simd: S, part: &Part, copied: &mut Copied) {
-        let left = if part.panels.len() >= COPY_PANELS && part.depth.len() <= DEPTH {
-            copy_left(self.a, part, copied)
-        } else {
-            left_in_place(self.a, part)
+    fn part<S: Simd>(
+        &self,
+        simd: S,
+        a: AnyMat<'_, P::Sum>,
+        part: &Part,
+        copied: &mut Copied<P::Sum>,
+    ) {
+        let worth_copy = part.panels.len() >= COPY_PANELS && part.depth.len() <= DEPTH;
+        let left = match a {
+            AnyMat::Wide(a) if !worth_copy => left_in_place(a, part),
+            AnyMat::Wide(a) => copy_left(a, part, copied),
+            AnyMat::BF16(a) => copy_left(a, part, copied),
+            AnyMat::F16(a) => copy_left(a, part, copied),
         };
-        let width = PANEL_REGS * S::F32_LANES;
+        let width = width::<S, P::Sum>();
         let full = self.b.n / width;
         let group = kernel::panels_at_once::<S>(part.rows.len());
         let mut panel = part.panels.start;
@@ -182,8 +196,8 @@ impl<'a> Driver<'a> {
 
     /// A tile of `count` full panels.
     #[inline(always)]
-    fn wide<S: Simd>(&self, simd: S, part: &Part, left: Left, panel: usize, count: usize) {
-        let width = PANEL_REGS * S::F32_LANES;
+    fn wide<S: Simd>(&self, simd: S, part: &Part, left: Left<P::Sum>, panel: usize, count: usize) {
+        let width = width::<S, P::Sum>();
         let b = self.b;
         let offset = panel * b.next + part.depth.start * b.step;
         let tile = self.tile::<S>(
@@ -200,15 +214,15 @@ impl<'a> Driver<'a> {
 
     /// The last panel, when it is not full.
     #[inline(always)]
-    fn narrow<S: Simd>(&self, simd: S, part: &Part, left: Left) {
-        let width = PANEL_REGS * S::F32_LANES;
+    fn narrow<S: Simd>(&self, simd: S, part: &Part, left: Left<P::Sum>) {
+        let width = width::<S, P::Sum>();
         let col = self.b.n / width * width;
         let cols = self.b.n - col;
         let offset = part.depth.start * self.b.last_step;
         let from = self.b.last.wrapping_add(offset);
         let mut tile = self.tile::<S>(part, left, col, from, self.b.last_step);
-        let regs = cols.div_ceil(S::F32_LANES);
-        if cols.is_multiple_of(S::F32_LANES) {
+        let regs = cols.div_ceil(P::Sum::lanes::<S>());
+        if cols.is_multiple_of(P::Sum::lanes::<S>()) {
             // SAFETY: as in `wide`, for the whole registers of the last panel.
             unsafe { kernel::run(simd, part.rows.len(), regs, &tile) };
         } else {
@@ -222,12 +236,12 @@ impl<'a> Driver<'a> {
     fn tile<S: Simd>(
         &self,
         part: &Part,
-        left: Left,
+        left: Left<P::Sum>,
         col: usize,
-        b: *const f32,
+        b: *const P,
         b_step: usize,
-    ) -> Tile {
-        let first = self.panels.start * PANEL_REGS * S::F32_LANES;
+    ) -> Tile<P> {
+        let first = self.panels.start * width::<S, P::Sum>();
         Tile {
             k: part.depth.len(),
             a: left.ptr,
@@ -251,11 +265,17 @@ impl<'a> Driver<'a> {
 ///
 /// As [`kernel::run`], but C has only `cols` columns.
 #[inline(always)]
-unsafe fn buffered<S: Simd>(simd: S, rows: usize, regs: usize, cols: usize, tile: &mut Tile) {
-    const { assert!(PANEL_REGS * S::F32_LANES <= MAX_WIDTH) };
-    let width = regs * S::F32_LANES;
-    let mut buffer = [const { MaybeUninit::<f32>::uninit() }; MAX_ROWS * MAX_WIDTH];
-    let buffer: *mut f32 = buffer.as_mut_ptr().cast();
+unsafe fn buffered<S: Simd, P: Panel>(
+    simd: S,
+    rows: usize,
+    regs: usize,
+    cols: usize,
+    tile: &mut Tile<P>,
+) {
+    assert!(regs <= PANEL_REGS && width::<S, P::Sum>() <= MAX_WIDTH);
+    let width = regs * P::Sum::lanes::<S>();
+    let mut buffer = [const { MaybeUninit::<P::Sum>::uninit() }; MAX_ROWS * MAX_WIDTH];
+    let buffer: *mut P::Sum = buffer.as_mut_ptr().cast();
     let (c, stride) = (tile.c, tile.c_row);
     (tile.c, tile.c_row) = (buffer, width);
     // SAFETY: the caller promised these rows and columns of C. The buffer has room for all rows
@@ -276,7 +296,7 @@ unsafe fn buffered<S: Simd>(simd: S, rows: usize, regs: usize, cols: usize, tile
     }
 }
 
-fn left_in_place(a: Mat<'_>, part: &Part) -> Left {
+fn left_in_place<T: Copy>(a: Mat<'_, T>, part: &Part) -> Left<T> {
     // Wrapping here and in the copy, because the strides of an empty matrix may be anything.
     let down = part.rows.start.wrapping_mul(a.row_stride());
     let right = part.depth.start.wrapping_mul(a.col_stride());
@@ -287,10 +307,10 @@ fn left_in_place(a: Mat<'_>, part: &Part) -> Left {
     }
 }
 
-/// Copies the rows of A of one part side by side. Runs along rows stay runs along rows, and runs
-/// along columns stay runs along columns, so that nothing has to be transposed.
+/// Copies the rows of A of one part side by side, widened. Runs along rows stay runs along rows,
+/// and runs along columns stay runs along columns, so that nothing has to be transposed.
 #[inline(always)]
-fn copy_left(a: Mat<'_>, part: &Part, copied: &mut Copied) -> Left {
+fn copy_left<T: Source<R>, R: Real>(a: Mat<'_, T>, part: &Part, copied: &mut Copied<R>) -> Left<R> {
     let (rows, depth) = (part.rows.len(), part.depth.len());
     let by_column = a.row_stride() == 1 && a.col_stride() != 1;
     let (row, col) = if by_column {
@@ -299,22 +319,27 @@ fn copy_left(a: Mat<'_>, part: &Part, copied: &mut Copied) -> Left {
         (COPY_STRIDE, 1)
     };
     let from = left_in_place(a, part);
-    let to: *mut f32 = copied.as_mut_ptr().cast();
-    let copy = |i: usize, p: usize, count: usize| {
+    let to: *mut R = copied.as_mut_ptr().cast();
+    let (runs, count) = match (by_column, a.col_stride()) {
+        (true, _) => (depth, rows),
+        (false, 1) => (rows, depth),
+        (false, _) => (rows * depth, 1),
+    };
+    for run in 0..runs {
+        let (i, p) = match (by_column, count) {
+            (true, _) => (0, run),
+            (false, 1) => (run / depth, run % depth),
+            (false, _) => (run, 0),
+        };
         // SAFETY: A has these rows and this depth; the copy has room for a full tile of `DEPTH`
         // either way round. A run is along the unit stride of both.
         unsafe {
             let offset = i.wrapping_mul(from.row).wrapping_add(p * from.col);
-            let from = from.ptr.wrapping_add(offset);
-            from.copy_to_nonoverlapping(to.add(i * row + p * col), count);
+            let (from, to) = (from.ptr.wrapping_add(offset), to.add(i * row + p * col));
+            for j in 0..count {
+                *to.add(j) = (*from.add(j)).wide();
+            }
         }
-    };
-    if by_column {
-        (0..depth).for_each(|p| copy(0, p, rows));
-    } else if a.col_stride() == 1 {
-        (0..rows).for_each(|i| copy(i, 0, depth));
-    } else {
-        (0..rows).for_each(|i| (0..depth).for_each(|p| copy(i, p, 1)));
     }
     Left { ptr: to, row, col }
 }

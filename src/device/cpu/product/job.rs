@@ -1,26 +1,26 @@
 //! A part of a product, on one thread.
 
-use super::dots;
-use super::driver::{BREADTH, Driver, Panels};
-use super::kernel::{PANEL_REGS, tile_rows};
-use super::matrix::Mat;
-use super::packed::Line;
-use super::right::Right;
-use super::{Job, One, fused};
-use crate::device::cpu::data::Data;
+use super::driver::BREADTH;
+use super::kernel::{tile_rows, width};
+use super::matrix::{AnyMat, Mat};
+use super::packed::{Line, Plain, room};
+use super::real::Real;
+use super::right::{Ready, Right};
+use super::{Job, KeptPanels, One, fused};
+use crate::device::cpu::data::{Data, Out, Stored};
 use crate::plan::product::{Factor, PRODUCTS, Sides};
+use candle_core::DType;
 use pulp::{Simd, WithSimd};
 use smallvec::SmallVec;
 use std::cell::RefCell;
 use std::mem::MaybeUninit;
 use std::ops::Range;
-use std::slice;
 
 /// So many elements of a product are made before the program runs on them: they stay in the second
 /// cache.
 const CHUNK: usize = 1 << 16;
-/// Longer scratch memory is not kept for the next product.
-const LONGEST_KEPT: usize = 1 << 20;
+/// Longer scratch memory is not kept for the next product: in cache lines.
+const LONGEST_KEPT: usize = 1 << 16;
 
 /// The memory of a thread that products use.
 #[derive(Default)]
@@ -28,15 +28,15 @@ struct Scratch {
     /// The panels of the right sides.
     rights: [Vec<Line>; PRODUCTS],
     /// Rows of a product and of the one beside it, and what the program makes of them.
-    raw: Vec<f32>,
-    beside: Vec<f32>,
-    made: Vec<f32>,
+    raw: Vec<Line>,
+    beside: Vec<Line>,
+    made: Vec<Line>,
 }
 
 impl Scratch {
     /// The length of the longest.
     fn longest(&self) -> usize {
-        let rights = self.rights.iter().map(|right| right.len() * Line::LEN);
+        let rights = self.rights.iter().map(Vec::len);
         rights.fold(self.raw.len(), usize::max)
     }
 }
@@ -46,49 +46,24 @@ thread_local! {
 }
 
 /// Rows of a product, and of the one beside it.
-pub(super) type Raws<'a> = SmallVec<[&'a [f32]; 2]>;
-
-/// Columns of a right side, as they are multiplied by.
-enum Ready<'a> {
-    Panels(Panels, Range<usize>),
-    /// All of them, as they lie.
-    Columns(Mat<'a>),
-}
-
-impl Ready<'_> {
-    /// Writes the product of some rows and these columns.
-    ///
-    /// # Safety
-    /// The panels are still there, and have as many rows as `a` columns. `c` has room for these
-    /// rows and columns, and nobody else touches them.
-    #[inline(always)]
-    unsafe fn multiply<S: Simd>(&self, simd: S, a: Mat<'_>, c: (*mut f32, usize)) {
-        // SAFETY: the caller's promise.
-        unsafe {
-            match self {
-                Ready::Panels(b, panels) => Driver::new(a, *b, panels.clone(), c).run(simd),
-                Ready::Columns(b) => dots::run(simd, a, *b, c),
-            }
-        }
-    }
-}
+pub(super) type Raws<'a, R> = SmallVec<[&'a [R]; 2]>;
 
 /// The matrix of a factor that belongs to one member of the batch.
-fn matrix<'a>(
+fn matrix<'a, R: Real>(
     factor: &Factor,
-    data: &'a [f32],
+    data: Data<'a>,
     (batch, index): (&[usize], usize),
     size: (usize, usize),
-) -> Mat<'a> {
+) -> AnyMat<'a, R> {
     let (mut rest, mut start) = (index, factor.offset);
     for (&size, &step) in batch.iter().zip(&factor.batch).rev() {
         start += rest % size * step;
         rest /= size;
     }
-    Mat::new(&data[start..], size, (factor.row, factor.col))
+    AnyMat::new(data, start, size, (factor.row, factor.col))
 }
 
-impl WithSimd for Job<'_> {
+impl<R: Real> WithSimd for Job<'_, R> {
     type Output = ();
 
     #[inline(always)]
@@ -108,19 +83,19 @@ impl WithSimd for Job<'_> {
 /// # Safety
 /// As [`Ready::multiply`], for so many columns.
 #[inline(always)]
-unsafe fn rows<'b, S: Simd>(
+unsafe fn rows<'b, S: Simd, R: Real>(
     simd: S,
-    (a, b): (Mat<'_>, &Ready<'_>),
+    (a, b): (AnyMat<'_, R>, &Ready<'_, R>),
     cols: usize,
-    buffer: &'b mut Vec<f32>,
-) -> &'b [f32] {
+    buffer: &'b mut Vec<Line>,
+) -> &'b [R] {
     let rows = room(buffer, a.rows() * cols);
     // SAFETY: there is room for so many rows of these columns.
     unsafe { b.multiply(simd, a, (rows.as_mut_ptr(), cols)) };
     rows
 }
 
-impl Job<'_> {
+impl<R: Real> Job<'_, R> {
     /// One member of the batch.
     #[inline(always)]
     fn member<S: Simd>(&self, simd: S, index: usize, scratch: &mut Scratch) {
@@ -132,7 +107,7 @@ impl Job<'_> {
             let b = Ready::Columns(b);
             return self.chunks(simd, (a, b), (index, 0..step.n), scratch);
         }
-        let width = PANEL_REGS * S::F32_LANES;
+        let width = width::<S, R>();
         let panels = self.cols.start / width..self.cols.end.div_ceil(width);
         let group = self.group::<S>(index, panels.len());
         for first in panels.clone().step_by(group) {
@@ -141,15 +116,22 @@ impl Job<'_> {
             let Some(b) = self.ready(simd, which, index, group, scratch) else {
                 return;
             };
-            if step.then.is_some() && self.bare.is_none() {
-                self.chunks(simd, (a, b), (index, cols), scratch);
-                continue;
-            }
             let row = index * step.m + self.rows.start;
-            let to = self.out.0.wrapping_add(row * step.n + cols.start);
-            // SAFETY: `out` has these rows and columns, which are this job's.
-            unsafe { b.multiply(simd, a, (to, step.n)) };
+            match self
+                .direct(row * step.n + cols.start)
+                .filter(|_| self.is_direct())
+            {
+                // SAFETY: `out` has these rows and columns, which are this job's.
+                Some(to) => unsafe { b.multiply(simd, a, (to, step.n)) },
+                None => self.chunks(simd, (a, b), (index, cols), scratch),
+            }
         }
+    }
+
+    /// Whether the product is the result as it is.
+    fn is_direct(&self) -> bool {
+        let bare = self.bare.is_some() || self.step.then.is_none();
+        bare && self.direct(0).is_some()
     }
 
     /// How many panels are made ready at once.
@@ -158,10 +140,10 @@ impl Job<'_> {
         let rows = self.rows.len();
         let mut rights = (0..2).filter_map(|which| self.right(which, index));
         let in_place = rights.all(|right| right.in_place::<S>(rows));
-        let several = match self.step.then.as_ref().filter(|_| self.bare.is_none()) {
+        let several = match self.is_direct() {
             _ if self.by_rows() => all,
-            None if in_place => all,
-            Some(_) if in_place => BREADTH,
+            true if in_place => all,
+            false if in_place => BREADTH,
             _ if rows <= tile_rows::<S>() => 4,
             _ => BREADTH,
         };
@@ -173,12 +155,12 @@ impl Job<'_> {
     fn chunks<S: Simd>(
         &self,
         simd: S,
-        (a, b): (Mat<'_>, Ready<'_>),
+        (a, b): (AnyMat<'_, R>, Ready<'_, R>),
         (index, cols): (usize, Range<usize>),
         scratch: &mut Scratch,
     ) {
         let (step, n, columns) = (self.step, self.step.n, self.step.columns());
-        let (tile, width) = (tile_rows::<S>(), PANEL_REGS * S::F32_LANES);
+        let (tile, width) = (tile_rows::<S>(), width::<S, R>());
         let panels = cols.start / width..cols.end.div_ceil(width);
         let all = 0..columns.div_ceil(width);
         let beside = self.ready(simd, 1, index, panels, scratch);
@@ -205,18 +187,19 @@ impl Job<'_> {
                 self.programmed(0, &raws, (row, count), (n, cols.clone()));
                 continue;
             };
-            let made = room(made, count * n);
-            self.program(0, &raws, row * n, uninit(made));
+            let left = match step.then.as_ref().map(|then| then.program.dtype) {
+                Some(DType::BF16) => AnyMat::BF16(self.made(&raws, row * n, (count, n), made)),
+                Some(DType::F16) => AnyMat::F16(self.made(&raws, row * n, (count, n), made)),
+                _ => AnyMat::Wide(self.made(&raws, row * n, (count, n), made)),
+            };
             drop(raws);
-            let left = Mat::new(made, (count, n), (n, 1));
-            if step
+            let bare = step
                 .second
                 .as_ref()
-                .is_some_and(|second| second.then.is_none())
-            {
-                let to = (self.out.0.wrapping_add(row * columns), columns);
+                .is_some_and(|second| second.then.is_none());
+            if let Some(to) = self.direct(row * columns).filter(|_| bare) {
                 // SAFETY: `out` has these rows, which are this job's.
-                unsafe { second.multiply(simd, left, to) };
+                unsafe { second.multiply(simd, left, (to, columns)) };
                 continue;
             }
             // SAFETY: as above.
@@ -240,17 +223,16 @@ impl Job<'_> {
         index: usize,
         panels: Range<usize>,
         scratch: &mut Scratch,
-    ) -> Option<Ready<'static>> {
+    ) -> Option<Ready<'static, R>> {
         let right = self.right(which, index)?;
         let buffer = &mut scratch.rights[which];
         // SAFETY: they are used for these panels only. The buffer is this product's, for which
         // others are made ready only when these have been used.
-        let ready = unsafe { right.panels(simd, panels.clone(), self.rows.len(), buffer) };
-        Some(Ready::Panels(ready, panels))
+        Some(unsafe { right.panels(simd, panels, self.rows.len(), buffer) })
     }
 
     /// The rows of a left side.
-    fn left(&self, which: usize, index: usize) -> Option<Mat<'_>> {
+    fn left(&self, which: usize, index: usize) -> Option<AnyMat<'_, R>> {
         let One { sides, a, .. } = self.products[which].as_ref()?;
         let (factor, data) = (sides.a?, (*a)?);
         let size = (self.step.m, sides.k);
@@ -259,56 +241,72 @@ impl Job<'_> {
     }
 
     /// A right side, packed before or not.
-    fn right(&self, which: usize, index: usize) -> Option<Right<'_>> {
+    fn right(&self, which: usize, index: usize) -> Option<Right<'_, R>> {
         let one = self.products[which].as_ref()?;
         let Sides { b, k, n, .. } = one.sides;
         Some(match one.packed {
-            Some(packed) => Right::Packed(packed),
+            Some(KeptPanels::Wide(packed)) => Right::Packed(packed),
+            Some(KeptPanels::Short(packed)) => Right::Short(packed),
             None => Right::Plain(matrix(b, one.b, (&self.step.batch, index), (k, n))),
         })
+    }
+
+    /// What the first program makes of some rows, as the left side of the second product: of the
+    /// type that it has in the graph.
+    fn made<'b, T: Stored + Plain>(
+        &self,
+        raws: &Raws<'_, R>,
+        first: usize,
+        size: (usize, usize),
+        buffer: &'b mut Vec<Line>,
+    ) -> Mat<'b, T> {
+        let made: &mut [T] = room(buffer, size.0 * size.1);
+        self.program(0, raws, first, T::out(uninit(made)));
+        Mat::new(made, size, (size.1, 1))
+    }
+
+    /// Where the result's elements go from this one on, if they are of the type that is summed in.
+    fn direct(&self, first: usize) -> Option<*mut R> {
+        // SAFETY: nothing is written to it before the job knows that the elements are its own.
+        let out = unsafe { self.out.part(first, 0) };
+        R::result(out).map(|out| out.as_mut_ptr().cast())
     }
 
     /// Runs a program on some rows of some of `n` columns, and writes what it makes to its place.
     fn programmed(
         &self,
         which: usize,
-        raws: &Raws<'_>,
+        raws: &Raws<'_, R>,
         (row, rows): (usize, usize),
         (n, cols): (usize, Range<usize>),
     ) {
-        let out = |start: usize, len: usize| {
-            // SAFETY: these elements are this job's, and `out` is borrowed by `run`.
-            unsafe { slice::from_raw_parts_mut(self.out.0.add(start).cast(), len) }
-        };
+        // SAFETY: these elements are this job's, and `out` is borrowed by `run`.
+        let out = |start: usize, len: usize| unsafe { self.out.part(start, len) };
         if cols.len() == n {
             return self.program(which, raws, row * n, out(row * n, rows * n));
         }
         for i in 0..rows {
             let raws = raws.iter().map(|raw| &raw[i * cols.len()..][..cols.len()]);
-            let raws: Raws<'_> = raws.collect();
+            let raws: Raws<'_, R> = raws.collect();
             let start = (row + i) * n + cols.start;
             self.program(which, &raws, start, out(start, cols.len()));
         }
     }
 
-    /// Runs a program on the elements from `first` on.
-    pub(super) fn program(
-        &self,
-        which: usize,
-        raws: &Raws<'_>,
-        first: usize,
-        out: &mut [MaybeUninit<f32>],
-    ) {
+    /// Runs a program on the elements from `first` on; without one they are only rounded.
+    pub(super) fn program(&self, which: usize, raws: &Raws<'_, R>, first: usize, out: Out<'_>) {
         let mut operands = self.operands.programs;
         let mut programs = self.step.programs();
         let before = programs.by_ref().take(which);
         before.for_each(|then| operands = &operands[then.program.inputs.len()..]);
-        let Some(then) = programs.next() else { return };
+        let Some(then) = programs.next() else {
+            return R::store(raws[0], out);
+        };
         let own = then.raws();
         let inputs = then.program.inputs.iter().zip(operands);
         let inputs = inputs.map(|(input, &data)| {
             let made = own.iter().zip(raws).find(|(raw, _)| **raw == input.value);
-            made.map_or(data, |(_, made)| Data::F32(made))
+            made.map_or(data, |(_, made)| R::data(made))
         });
         let inputs: SmallVec<[Data<'_>; 4]> = inputs.collect();
         let inputs = (&inputs[..], &own[..]);
@@ -316,17 +314,9 @@ impl Job<'_> {
     }
 }
 
-/// Room for so many numbers.
-fn room(buffer: &mut Vec<f32>, len: usize) -> &mut [f32] {
-    if buffer.len() < len {
-        buffer.resize(len, 0.0);
-    }
-    &mut buffer[..len]
-}
-
 /// The same as something to write to.
-fn uninit(made: &mut [f32]) -> &mut [MaybeUninit<f32>] {
-    let made: *mut [f32] = made;
+fn uninit<T: Plain>(made: &mut [T]) -> &mut [MaybeUninit<T>] {
+    let made: *mut [T] = made;
     // SAFETY: the same memory, borrowed for as long; programs only ever write numbers.
-    unsafe { &mut *(made as *mut [MaybeUninit<f32>]) }
+    unsafe { &mut *(made as *mut [MaybeUninit<T>]) }
 }

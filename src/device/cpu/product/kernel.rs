@@ -1,5 +1,6 @@
 //! The innermost loop: a tile of the product in registers.
 
+use super::real::{Panel, Real};
 use pulp::{Simd, WithSimd};
 
 /// Registers in the width of one panel.
@@ -8,6 +9,12 @@ pub(super) const PANEL_REGS: usize = 2;
 pub(super) const MAX_WIDTH: usize = 16 * PANEL_REGS;
 /// Rows of a tile on the instruction set with most registers.
 pub(super) const MAX_ROWS: usize = 8;
+
+/// Columns of a panel of this type.
+#[inline(always)]
+pub(super) fn width<S: Simd, R: Real>() -> usize {
+    PANEL_REGS * R::lanes::<S>()
+}
 
 /// Rows of a full tile: the accumulators must leave registers for B and the broadcast of A.
 pub(super) const fn tile_rows<S: Simd>() -> usize {
@@ -36,18 +43,21 @@ const fn asks_ahead(rows: usize, regs: usize) -> bool {
 /// How many rows ahead: a page of panel on the widest instruction set.
 const AHEAD: usize = 32;
 
+/// A register of what is summed.
+type Register<S, P> = <<P as Panel>::Sum as Real>::Register<S>;
+
 /// One call of a tile. Element `(i, p)` of A lies at `a + i * a_row + p * a_col`; row `p` of panel
 /// `q` of B at `b + q * b_panel + p * b_step`.
 #[derive(Clone, Copy)]
-pub(super) struct Tile {
+pub(super) struct Tile<P: Panel> {
     pub k: usize,
-    pub a: *const f32,
+    pub a: *const P::Sum,
     pub a_row: usize,
     pub a_col: usize,
-    pub b: *const f32,
+    pub b: *const P,
     pub b_step: usize,
     pub b_panel: usize,
-    pub c: *mut f32,
+    pub c: *mut P::Sum,
     pub c_row: usize,
     /// Go on from the sums in C rather than from zero.
     pub resume: bool,
@@ -58,34 +68,34 @@ pub(super) struct Tile {
 /// # Safety
 ///
 /// All elements of A and B that the tile names must be readable and those of C writable, and
-/// initialised where `resume` is set. B has `regs * S::F32_LANES` columns over its panels. `rows`
+/// initialised where `resume` is set. B has `regs` registers of columns over its panels. `rows`
 /// and `regs` must be a pair that the driver can ask for: 1 to [`MAX_ROWS`] rows with 1 or 2
 /// registers, or with the registers of [`panels_at_once`] panels.
 #[inline(always)]
-pub(super) unsafe fn run<S: Simd>(simd: S, rows: usize, regs: usize, tile: &Tile) {
+pub(super) unsafe fn run<S: Simd, P: Panel>(simd: S, rows: usize, regs: usize, tile: &Tile<P>) {
     // SAFETY: each arm passes on the caller's promise for its own number of rows and registers.
     unsafe {
         match (rows, regs) {
-            (1, 1) => fixed::<S, 1, 1>(simd, tile),
-            (2, 1) => fixed::<S, 2, 1>(simd, tile),
-            (3, 1) => fixed::<S, 3, 1>(simd, tile),
-            (4, 1) => fixed::<S, 4, 1>(simd, tile),
-            (5, 1) => fixed::<S, 5, 1>(simd, tile),
-            (6, 1) => fixed::<S, 6, 1>(simd, tile),
-            (7, 1) => fixed::<S, 7, 1>(simd, tile),
-            (8, 1) => fixed::<S, 8, 1>(simd, tile),
-            (1, 2) => fixed::<S, 1, 2>(simd, tile),
-            (2, 2) => fixed::<S, 2, 2>(simd, tile),
-            (3, 2) => fixed::<S, 3, 2>(simd, tile),
-            (4, 2) => fixed::<S, 4, 2>(simd, tile),
-            (5, 2) => fixed::<S, 5, 2>(simd, tile),
-            (6, 2) => fixed::<S, 6, 2>(simd, tile),
-            (7, 2) => fixed::<S, 7, 2>(simd, tile),
-            (8, 2) => fixed::<S, 8, 2>(simd, tile),
-            (1, 8) => fixed::<S, 1, 8>(simd, tile),
-            (2, 8) => fixed::<S, 2, 8>(simd, tile),
-            (2, 4) => fixed::<S, 2, 4>(simd, tile),
-            (3, 4) => fixed::<S, 3, 4>(simd, tile),
+            (1, 1) => fixed::<S, P, 1, 1>(simd, tile),
+            (2, 1) => fixed::<S, P, 2, 1>(simd, tile),
+            (3, 1) => fixed::<S, P, 3, 1>(simd, tile),
+            (4, 1) => fixed::<S, P, 4, 1>(simd, tile),
+            (5, 1) => fixed::<S, P, 5, 1>(simd, tile),
+            (6, 1) => fixed::<S, P, 6, 1>(simd, tile),
+            (7, 1) => fixed::<S, P, 7, 1>(simd, tile),
+            (8, 1) => fixed::<S, P, 8, 1>(simd, tile),
+            (1, 2) => fixed::<S, P, 1, 2>(simd, tile),
+            (2, 2) => fixed::<S, P, 2, 2>(simd, tile),
+            (3, 2) => fixed::<S, P, 3, 2>(simd, tile),
+            (4, 2) => fixed::<S, P, 4, 2>(simd, tile),
+            (5, 2) => fixed::<S, P, 5, 2>(simd, tile),
+            (6, 2) => fixed::<S, P, 6, 2>(simd, tile),
+            (7, 2) => fixed::<S, P, 7, 2>(simd, tile),
+            (8, 2) => fixed::<S, P, 8, 2>(simd, tile),
+            (1, 8) => fixed::<S, P, 1, 8>(simd, tile),
+            (2, 8) => fixed::<S, P, 2, 8>(simd, tile),
+            (2, 4) => fixed::<S, P, 2, 4>(simd, tile),
+            (3, 4) => fixed::<S, P, 3, 4>(simd, tile),
             _ => unreachable!("no tile of {rows} rows and {regs} registers"),
         }
     }
@@ -95,32 +105,33 @@ pub(super) unsafe fn run<S: Simd>(simd: S, rows: usize, regs: usize, tile: &Tile
 ///
 /// # Safety
 ///
-/// As [`run`], with `R` rows and `W` registers.
+/// As [`run`], with `M` rows and `W` registers.
 #[inline(never)]
-unsafe fn fixed<S: Simd, const R: usize, const W: usize>(simd: S, tile: &Tile) {
-    simd.vectorize(Fixed::<R, W>(tile));
+unsafe fn fixed<S: Simd, P: Panel, const M: usize, const W: usize>(simd: S, tile: &Tile<P>) {
+    simd.vectorize(Fixed::<P, M, W>(tile));
 }
 
 /// Holds the promise of [`run`], which is the only way to make one.
-struct Fixed<'a, const R: usize, const W: usize>(&'a Tile);
+struct Fixed<'a, P: Panel, const M: usize, const W: usize>(&'a Tile<P>);
 
-impl<const R: usize, const W: usize> WithSimd for Fixed<'_, R, W> {
+impl<P: Panel, const M: usize, const W: usize> WithSimd for Fixed<'_, P, M, W> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let tile = self.0;
         // SAFETY: `run` promised that these elements of C may be read when `resume` is set.
-        let mut sums = unsafe { start::<S, R, W>(simd, tile) };
+        let mut sums = unsafe { start::<S, P, M, W>(simd, tile) };
         let mut a = tile.a;
-        let mut b = column_starts::<S, W>(tile);
+        let mut b: [*const P; W] = column_starts(tile);
         for _ in 0..tile.k {
             // SAFETY: `run` promised `k` rows of B and columns of A; `a` and `b` have moved by
             // one for each turn of the loop.
-            unsafe { step::<S, R, W>(simd, &mut sums, a, tile.a_row, &b) };
-            if const { asks_ahead(R, W) } {
-                for start in &b {
-                    prefetch(start.wrapping_add(AHEAD * tile.b_step));
+            unsafe { step::<S, P, M, W>(simd, &mut sums, a, tile.a_row, &b) };
+            if const { asks_ahead(M, W) } {
+                for (j, start) in b.iter().enumerate() {
+                    let inside = P::place(j % PANEL_REGS, 0, P::Sum::lanes::<S>());
+                    prefetch(start.wrapping_add(AHEAD * tile.b_step + inside));
                 }
             }
             a = a.wrapping_add(tile.a_col);
@@ -130,10 +141,10 @@ impl<const R: usize, const W: usize> WithSimd for Fixed<'_, R, W> {
         }
         for (i, row) in sums.iter().enumerate() {
             for (j, &sum) in row.iter().enumerate() {
-                // SAFETY: `run` promised `R` rows of `W` registers in C.
+                // SAFETY: `run` promised `M` rows of `W` registers in C.
                 unsafe {
-                    let to = tile.c.add(i * tile.c_row + j * S::F32_LANES);
-                    to.cast::<S::f32s>().write_unaligned(sum);
+                    let to = tile.c.add(i * tile.c_row + j * P::Sum::lanes::<S>());
+                    to.cast::<Register<S, P>>().write_unaligned(sum);
                 }
             }
         }
@@ -144,20 +155,20 @@ impl<const R: usize, const W: usize> WithSimd for Fixed<'_, R, W> {
 ///
 /// # Safety
 ///
-/// When `resume` is set, C has `R` rows of `W` registers that may be read.
+/// When `resume` is set, C has `M` rows of `W` registers that may be read.
 #[inline(always)]
-unsafe fn start<S: Simd, const R: usize, const W: usize>(
+unsafe fn start<S: Simd, P: Panel, const M: usize, const W: usize>(
     simd: S,
-    tile: &Tile,
-) -> [[S::f32s; W]; R] {
-    let mut sums = [[simd.splat_f32s(0.0); W]; R];
+    tile: &Tile<P>,
+) -> [[Register<S, P>; W]; M] {
+    let mut sums = [[P::Sum::splat(simd, P::Sum::default()); W]; M];
     if tile.resume {
         for (i, row) in sums.iter_mut().enumerate() {
             for (j, sum) in row.iter_mut().enumerate() {
                 // SAFETY: the caller promised these elements.
                 *sum = unsafe {
-                    let from = tile.c.add(i * tile.c_row + j * S::F32_LANES);
-                    from.cast::<S::f32s>().read_unaligned()
+                    let from = tile.c.add(i * tile.c_row + j * P::Sum::lanes::<S>());
+                    from.cast::<Register<S, P>>().read_unaligned()
                 };
             }
         }
@@ -167,7 +178,7 @@ unsafe fn start<S: Simd, const R: usize, const W: usize>(
 
 /// Asks for the cache line of `at`, which need not be readable.
 #[inline(always)]
-fn prefetch(at: *const f32) {
+fn prefetch<R>(at: *const R) {
     #[cfg(target_arch = "x86_64")]
     {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
@@ -178,37 +189,33 @@ fn prefetch(at: *const f32) {
     let _ = at;
 }
 
-/// Where each register of the first row of B lies.
+/// Where the first row of B lies, for each register the row of its panel.
 #[inline(always)]
-fn column_starts<S: Simd, const W: usize>(tile: &Tile) -> [*const f32; W] {
-    std::array::from_fn(|j| {
-        let inside = j % PANEL_REGS * S::F32_LANES;
-        tile.b.wrapping_add(j / PANEL_REGS * tile.b_panel + inside)
-    })
+fn column_starts<P: Panel, const W: usize>(tile: &Tile<P>) -> [*const P; W] {
+    std::array::from_fn(|j| tile.b.wrapping_add(j / PANEL_REGS * tile.b_panel))
 }
 
 /// Adds the product of one column of A and one row of B.
 ///
 /// # Safety
 ///
-/// `R` elements of A, `a_row` apart, and a register of B at each of `b` must be readable.
+/// `M` elements of A, `a_row` apart, and the register of B in the row at each of `b` must be readable.
 #[inline(always)]
-unsafe fn step<S: Simd, const R: usize, const W: usize>(
+unsafe fn step<S: Simd, P: Panel, const M: usize, const W: usize>(
     simd: S,
-    sums: &mut [[S::f32s; W]; R],
-    a: *const f32,
+    sums: &mut [[Register<S, P>; W]; M],
+    a: *const P::Sum,
     a_row: usize,
-    b: &[*const f32; W],
+    b: &[*const P; W],
 ) {
     // SAFETY: the caller promised these registers of B.
-    let b: [S::f32s; W] =
-        std::array::from_fn(|j| unsafe { b[j].cast::<S::f32s>().read_unaligned() });
+    let b: [Register<S, P>; W] =
+        std::array::from_fn(|j| unsafe { P::load(simd, b[j], j % PANEL_REGS) });
     for (i, row) in sums.iter_mut().enumerate() {
-        // SAFETY: the caller promised `R` elements of A.
-        let a = simd.splat_f32s(unsafe { *a.add(i * a_row) });
+        // SAFETY: the caller promised `M` elements of A.
+        let a = P::Sum::splat(simd, unsafe { *a.add(i * a_row) });
         for (sum, &b) in row.iter_mut().zip(&b) {
-            // Fused where the instruction set can, for every element alike.
-            *sum = simd.mul_add_e_f32s(a, b, *sum);
+            *sum = P::Sum::mul_add(simd, a, b, *sum);
         }
     }
 }

@@ -1,6 +1,7 @@
-//! Matrix products of f32, and what is done to their rows before they leave the cache.
+//! Matrix products of floats, and what is done to their rows before they leave the cache.
 //!
-//! Every element of a product is one chain of multiply-adds in the order of `k`. So its bits depend
+//! Every element of a product is one chain of multiply-adds in the order of `k`, of f64 or f32; f16
+//! and bf16 are widened when they are copied, and the result is rounded once. So its bits depend
 //! neither on the number of rows, nor on how rows and columns are divided among threads, nor on
 //! whether the right side was packed before. But for few queries that are compared with keys
 //! (`dots.rs`): there the shapes and strides decide, and no threads either.
@@ -14,22 +15,24 @@ mod kernel;
 mod matrix;
 mod pack;
 mod packed;
+mod real;
 mod right;
 
-use super::data::Data;
+use super::data::{Data, Out, Shared};
 use super::fused;
 use crate::device::workers::{PARTS, Workers};
 use crate::graph::Kept;
 use crate::plan::Product;
 use crate::plan::product::{PRODUCTS, Sides};
+use crate::plan::types::Compute;
 use job::Raws;
 use kernel::{MAX_ROWS, MAX_WIDTH};
-use matrix::Mat;
+use matrix::AnyMat;
 use packed::Packed;
 use pulp::Arch;
+use real::Real;
 use right::IN_PLACE;
 use smallvec::SmallVec;
-use std::mem::MaybeUninit;
 use std::ops::Range;
 
 /// Multiplications, reading included, from which on other threads help: some ten microseconds of
@@ -40,7 +43,7 @@ const WORTH_HELP: usize = 1 << 20;
 const MANY_ROWS: usize = 64;
 
 /// The left side of a product, if it is not made row by row, and its right side.
-type Sided<'a> = (Option<&'a [f32]>, &'a [f32]);
+type Sided<'a> = (Option<Data<'a>>, Data<'a>);
 
 /// What a product reads.
 pub(super) struct Operands<'a> {
@@ -74,19 +77,34 @@ pub(super) fn program_operands<'a>(
 
 /// One of the products of a step.
 #[derive(Clone, Copy)]
-struct One<'a> {
+struct One<'a, R: Real> {
     sides: Sides<'a>,
     /// The data of its sides.
-    a: Option<&'a [f32]>,
-    b: &'a [f32],
-    packed: Option<&'a Packed>,
+    a: Option<Data<'a>>,
+    b: Data<'a>,
+    packed: Option<KeptPanels<'a, R>>,
+}
+
+/// A right side that was packed before.
+#[derive(Clone, Copy)]
+enum KeptPanels<'a, R: Real> {
+    Wide(&'a Packed<R>),
+    /// Without widening: half as much to read.
+    Short(&'a Packed<R::Short>),
 }
 
 /// Runs a product, in parts if that is worth it. Writes every element of `out`.
-pub(super) fn run<'a>(
+pub(super) fn run(step: &Product, operands: &Operands<'_>, out: Out<'_>, workers: &Workers) {
+    match step.compute {
+        Compute::F64 => run_in::<f64>(step, operands, out, workers),
+        _ => run_in::<f32>(step, operands, out, workers),
+    }
+}
+
+fn run_in<'a, R: Real>(
     step: &'a Product,
     operands: &'a Operands<'a>,
-    out: &mut [MaybeUninit<f32>],
+    mut out: Out<'_>,
     workers: &Workers,
 ) {
     assert_eq!(out.len(), step.count() * step.m * step.columns());
@@ -96,7 +114,7 @@ pub(super) fn run<'a>(
         let (sides, (a, b)) = (sides[which]?, operands.factors[which]?);
         // keys that are compared with few queries are read once, as they lie
         let kept = operands.kept[which].filter(|_| which > 0 || !by_dots);
-        let packed = kept.and_then(|kept| packed(sides, b, step.count() * step.m, kept));
+        let packed = kept.and_then(|kept| packed::<R>(sides, b, step.count() * step.m, kept));
         Some(One {
             sides,
             a,
@@ -113,7 +131,7 @@ pub(super) fn run<'a>(
         batch: 0..step.count(),
         rows: 0..step.m,
         cols: 0..step.n,
-        out: Shared(out.as_mut_ptr().cast()),
+        out: out.shared(),
     };
     let threads = match step.effort() < WORTH_HELP {
         true => 1,
@@ -127,14 +145,14 @@ pub(super) fn run<'a>(
 
 /// A right side as it was packed before, if the same tensor is multiplied by again and again: from
 /// its second product on, or from its first with many rows.
-fn packed<'a>(
+fn packed<'a, R: Real>(
     Sides { b, k, n, .. }: Sides<'_>,
-    data: &[f32],
+    data: Data<'_>,
     rows: usize,
     kept: &'a Kept,
-) -> Option<&'a Packed> {
+) -> Option<KeptPanels<'a, R>> {
     let few = k.saturating_mul(b.row) <= IN_PLACE && n.is_multiple_of(MAX_WIDTH);
-    let as_good_as_packed = b.col == 1 && few;
+    let as_good_as_packed = b.col == 1 && few && R::elements(data).is_some();
     let shared = b.batch.iter().all(|&step| step == 0);
     if !shared || as_good_as_packed {
         return None;
@@ -142,25 +160,22 @@ fn packed<'a>(
     let entry = kept.entry([b.offset, k, n, b.row, b.col])?;
     // many rows would have it packed anyway
     let at_once = rows >= MANY_ROWS;
-    entry.get_or_make(at_once, || {
-        Packed::new(Mat::new(&data[b.offset..], (k, n), (b.row, b.col)))
-    })
+    let mat = AnyMat::<R>::new(data, b.offset, (k, n), (b.row, b.col));
+    match R::short(&mat) {
+        Some(mat) => entry
+            .get_or_make(at_once, || Packed::new(mat))
+            .map(KeptPanels::Short),
+        None => entry
+            .get_or_make(at_once, || Packed::new(mat))
+            .map(KeptPanels::Wide),
+    }
 }
 
-/// Memory that the parts of a product write to, each its own elements.
-#[derive(Clone, Copy)]
-struct Shared(*mut f32);
-
-// SAFETY: stands for the borrow that `run` holds; the parts that it is given to write to elements
-// of their own.
-unsafe impl Send for Shared {}
-
 /// A part of a product: these rows and columns, of these members of the batch.
-#[derive(Clone)]
-struct Job<'a> {
+struct Job<'a, R: Real> {
     step: &'a Product,
     operands: &'a Operands<'a>,
-    products: &'a [Option<One<'a>>; PRODUCTS],
+    products: &'a [Option<One<'a, R>>; PRODUCTS],
     /// Whether the first product is made of sums along rows and columns.
     by_dots: bool,
     /// The one product that is made, if the program is left for later.
@@ -171,7 +186,7 @@ struct Job<'a> {
     out: Shared,
 }
 
-impl Job<'_> {
+impl<R: Real> Job<'_, R> {
     fn run(self) {
         Arch::new().dispatch(self);
     }
@@ -191,18 +206,18 @@ impl Job<'_> {
     }
 
     /// Has the threads share the columns of the products, and runs the program then.
-    fn in_two_steps(mut self, threads: usize, out: &mut [MaybeUninit<f32>], workers: &Workers) {
-        let mut raws: SmallVec<[Vec<f32>; 2]> = SmallVec::new();
+    fn in_two_steps(mut self, threads: usize, out: Out<'_>, workers: &Workers) {
+        let mut raws: SmallVec<[Vec<R>; 2]> = SmallVec::new();
         for which in (0..2).filter(|&which| self.products[which].is_some()) {
-            let mut raw: Vec<f32> = Vec::with_capacity(out.len());
-            self.out = Shared(raw.as_mut_ptr());
+            let mut raw: Vec<R> = Vec::with_capacity(out.len());
+            self.out = R::out(&mut raw.spare_capacity_mut()[..out.len()]).shared();
             self.bare = Some(which);
             workers.share(threads, self.clone().divided(threads).into_iter(), Job::run);
             // SAFETY: there is room for so many, and the jobs wrote every element of the product.
             unsafe { raw.set_len(out.len()) };
             raws.push(raw);
         }
-        let raws: Raws<'_> = raws.iter().map(|raw| &raw[..]).collect();
+        let raws: Raws<'_, R> = raws.iter().map(|raw| &raw[..]).collect();
         self.program(0, &raws, 0, out);
     }
 
@@ -248,6 +263,17 @@ impl Job<'_> {
         let mut job = self.clone();
         change(&mut job);
         job
+    }
+}
+
+impl<R: Real> Clone for Job<'_, R> {
+    fn clone(&self) -> Self {
+        Self {
+            batch: self.batch.clone(),
+            rows: self.rows.clone(),
+            cols: self.cols.clone(),
+            ..*self
+        }
     }
 }
 

@@ -1,60 +1,86 @@
 //! Copies columns of a matrix into panels.
 
-use super::{kernel::PANEL_REGS, matrix::Mat};
+use super::kernel::{PANEL_REGS, width};
+use super::matrix::{AnyMat, Mat, each};
+use super::real::{Panel, Real, SIDE, Source};
 use pulp::{Simd, WithSimd};
-#[cfg(target_arch = "x86_64")]
-use std::mem::transmute;
-use std::{ops::Range, slice};
+use std::ops::Range;
 
-/// Side of the blocks that are transposed in registers.
-const SIDE: usize = 4;
 /// Rows that a transposing copy takes at once: one cache line of each source column, so that
 /// columns which share a cache set do not push each other out half read.
 const DEPTH: usize = 16;
 
-/// Packs columns `cols` of `b` into panels of [`PANEL_REGS`] registers from `to` on. Missing
-/// columns of the last panel become zero.
-///
-/// # Safety
-///
-/// `cols` lies inside the columns of `b`, and `to` has room for the rows of `b` at full width for
-/// each panel begun.
-#[inline(never)]
-pub(super) unsafe fn panels<S: Simd>(simd: S, b: Mat<'_>, cols: Range<usize>, to: *mut f32) {
-    simd.vectorize(Pack { b, cols, to });
+/// A matrix that can be packed into panels of `P`.
+pub(super) trait Packs<P: Panel>: Copy {
+    /// Rows and columns.
+    fn size(&self) -> (usize, usize);
+
+    /// Packs columns, widened, into panels from `to` on. Missing columns of the last panel become
+    /// zero.
+    ///
+    /// # Safety
+    ///
+    /// `cols` lies inside the columns of the matrix, and `to` has room for its rows at full width
+    /// for each panel begun.
+    unsafe fn pack<S: Simd>(self, simd: S, cols: Range<usize>, to: *mut P);
 }
 
-/// Holds the promise of [`panels`].
-struct Pack<'a> {
-    b: Mat<'a>,
+impl<R: Real> Packs<R> for AnyMat<'_, R> {
+    fn size(&self) -> (usize, usize) {
+        (self.rows(), self.cols())
+    }
+
+    // SAFETY: as the trait says.
+    #[inline(always)]
+    unsafe fn pack<S: Simd>(self, simd: S, cols: Range<usize>, to: *mut R) {
+        // SAFETY: the caller's promise.
+        unsafe { each!(self, b => b.pack(simd, cols, to)) }
+    }
+}
+
+impl<P: Panel, T: Source<P>> Packs<P> for Mat<'_, T> {
+    fn size(&self) -> (usize, usize) {
+        (self.rows(), self.cols())
+    }
+
+    // SAFETY: as the trait says.
+    #[inline(never)]
+    unsafe fn pack<S: Simd>(self, simd: S, cols: Range<usize>, to: *mut P) {
+        simd.vectorize(Pack { b: self, cols, to });
+    }
+}
+
+/// Holds the promise of [`Packs::pack`].
+struct Pack<'a, T, P> {
+    b: Mat<'a, T>,
     cols: Range<usize>,
-    to: *mut f32,
+    to: *mut P,
 }
 
-impl WithSimd for Pack<'_> {
+impl<P: Panel, T: Source<P>> WithSimd for Pack<'_, T, P> {
     type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        let (b, width) = (self.b, PANEL_REGS * S::F32_LANES);
+    fn with_simd<S: Simd>(self, _: S) {
+        let (b, width) = (self.b, width::<S, P::Sum>());
         if b.rows() == 0 {
             return;
         }
         for (p, first) in self.cols.clone().step_by(width).enumerate() {
             let cols = width.min(self.cols.end - first);
-            // SAFETY: `first` is a column of `b`, and `panels` promised room for this panel.
+            // SAFETY: `first` is a column of `b`, and `pack` promised room for this panel.
             unsafe {
                 let from = b.as_ptr().add(first * b.col_stride());
                 let to = self.to.add(p * b.rows() * width);
                 if b.col_stride() == 1 {
-                    copy(simd, b, from, cols, to);
+                    copy::<S, T, P>(b, from, cols, to);
                     continue;
                 }
                 if cols < width {
                     // All at once: row by row would be a call for each.
                     to.write_bytes(0, b.rows() * width);
                 }
-                if b.row_stride() == 1 {
+                if b.row_stride() == 1 && P::IN_ORDER {
                     transpose(b, from, cols, to, width);
                 } else {
                     gather(b, from, (0, 0), (b.rows(), cols), to, width);
@@ -64,32 +90,39 @@ impl WithSimd for Pack<'_> {
     }
 }
 
-/// Copies runs of rows register by register, with zeros for missing columns. Calls of `memcpy` and
-/// `memset` for such short runs would cost more than the copy itself.
+/// Copies runs of rows, with zeros for missing columns. Full ones have a length that the compiler
+/// knows: calls of `memcpy` and `memset` for such short runs would cost more than the copy itself.
 ///
 /// # Safety
 ///
 /// `from` is an element of the first row of `b` with `cols` columns from there on, at most a
 /// panel; `to` has room for the rows of `b` at full width; the column stride is one.
 #[inline(always)]
-unsafe fn copy<S: Simd>(simd: S, b: Mat<'_>, from: *const f32, cols: usize, to: *mut f32) {
-    let width = PANEL_REGS * S::F32_LANES;
+unsafe fn copy<S: Simd, T: Source<P>, P: Panel>(
+    b: Mat<'_, T>,
+    from: *const T,
+    cols: usize,
+    to: *mut P,
+) {
+    let (lanes, width) = (P::Sum::lanes::<S>(), width::<S, P::Sum>());
     for p in 0..b.rows() {
-        for first in (0..width).step_by(S::F32_LANES) {
-            let there = cols.saturating_sub(first).min(S::F32_LANES);
-            // SAFETY: `p` is a row of `b`, and only columns before `cols` are read; the caller
-            // promised room for the whole register.
+        // SAFETY: `p` is a row of `b`, and the caller promised room for the whole row.
+        let (from, to) = unsafe { (from.add(p * b.row_stride()), to.add(p * width)) };
+        let to = |j: usize| to.wrapping_add(P::place(j / lanes, j % lanes, lanes));
+        if cols == width {
+            for j in 0..width {
+                // SAFETY: as above; all columns are there.
+                unsafe { *to(j) = (*from.add(j)).wide() };
+            }
+            continue;
+        }
+        for j in 0..width {
+            // SAFETY: as above; only columns before `cols` are read.
             unsafe {
-                let from = from.wrapping_add(p * b.row_stride() + first);
-                let register = if there == S::F32_LANES {
-                    from.cast::<S::f32s>().read_unaligned()
-                } else if there == 0 {
-                    simd.splat_f32s(0.0)
-                } else {
-                    simd.partial_load_f32s(slice::from_raw_parts(from, there))
+                *to(j) = match j < cols {
+                    true => (*from.add(j)).wide(),
+                    false => P::default(),
                 };
-                let to = to.add(p * width + first);
-                to.cast::<S::f32s>().write_unaligned(register);
             }
         }
     }
@@ -102,7 +135,13 @@ unsafe fn copy<S: Simd>(simd: S, b: Mat<'_>, from: *const f32, cols: usize, to: 
 /// `from` is an element of the first row of `b` with `cols` columns from there on; `to` has room
 /// for the rows of `b` at `width >= cols` elements each; the row stride is one.
 #[inline(always)]
-unsafe fn transpose(b: Mat<'_>, from: *const f32, cols: usize, to: *mut f32, width: usize) {
+unsafe fn transpose<T: Source<P>, P: Panel>(
+    b: Mat<'_, T>,
+    from: *const T,
+    cols: usize,
+    to: *mut P,
+    width: usize,
+) {
     let rows = b.rows();
     let (even_rows, even_cols) = (rows - rows % SIDE, cols - cols % SIDE);
     for top in (0..even_rows).step_by(DEPTH) {
@@ -130,70 +169,51 @@ unsafe fn transpose(b: Mat<'_>, from: *const f32, cols: usize, to: *mut f32, wid
 /// `from` has [`SIDE`] runs of that many elements `from_stride` apart, and `to` room for the same
 /// with `to_stride`.
 #[inline(always)]
-unsafe fn block(from: *const f32, from_stride: usize, to: *mut f32, to_stride: usize) {
+unsafe fn block<T: Source<P>, P: Panel>(
+    from: *const T,
+    from_stride: usize,
+    to: *mut P,
+    to_stride: usize,
+) {
     // SAFETY: the caller promised these runs.
-    let columns: [[f32; SIDE]; SIDE] = std::array::from_fn(|i| unsafe {
-        let from = from.add(i * from_stride).cast::<[f32; SIDE]>();
-        from.read_unaligned()
+    let columns: [[P; SIDE]; SIDE] = std::array::from_fn(|i| unsafe {
+        let from = from.add(i * from_stride).cast::<[T; SIDE]>();
+        from.read_unaligned().map(T::wide)
     });
-    for (i, row) in turned(columns).into_iter().enumerate() {
+    for (i, row) in P::turned(columns).into_iter().enumerate() {
         // SAFETY: the caller promised room for these runs.
         unsafe {
-            let to = to.add(i * to_stride).cast::<[f32; SIDE]>();
+            let to = to.add(i * to_stride).cast::<[P; SIDE]>();
             to.write_unaligned(row);
         }
     }
 }
 
-/// Exchanges rows and columns. Spelled with the baseline instructions of this architecture: the
-/// compiler does not find them, and moves single elements instead.
-#[cfg(target_arch = "x86_64")]
-#[inline(always)]
-fn turned(columns: [[f32; SIDE]; SIDE]) -> [[f32; SIDE]; SIDE] {
-    use std::arch::x86_64::{
-        __m128, _mm_movehl_ps, _mm_movelh_ps, _mm_unpackhi_ps, _mm_unpacklo_ps,
-    };
-    // SAFETY: both types are 64 bytes of plain numbers, and SSE belongs to every x86-64.
-    unsafe {
-        let [a, b, c, d] = transmute::<[[f32; SIDE]; SIDE], [__m128; SIDE]>(columns);
-        let (low_ab, low_cd) = (_mm_unpacklo_ps(a, b), _mm_unpacklo_ps(c, d));
-        let (high_ab, high_cd) = (_mm_unpackhi_ps(a, b), _mm_unpackhi_ps(c, d));
-        transmute::<[__m128; SIDE], [[f32; SIDE]; SIDE]>([
-            _mm_movelh_ps(low_ab, low_cd),
-            _mm_movehl_ps(low_cd, low_ab),
-            _mm_movelh_ps(high_ab, high_cd),
-            _mm_movehl_ps(high_cd, high_ab),
-        ])
-    }
-}
-
-/// Exchanges rows and columns.
-#[cfg(not(target_arch = "x86_64"))]
-#[inline(always)]
-fn turned(columns: [[f32; SIDE]; SIDE]) -> [[f32; SIDE]; SIDE] {
-    std::array::from_fn(|i| std::array::from_fn(|j| columns[j][i]))
-}
-
-/// Copies the elements from row and column `start` to before `end`, one by one.
+/// Copies the elements from row and column `start` to before `end`, one by one: a cache line of
+/// each column after another.
 ///
 /// # Safety
 ///
 /// As [`transpose`], but for any strides; `end` lies inside the rows of `b` and the columns promised.
 #[inline(always)]
-unsafe fn gather(
-    b: Mat<'_>,
-    from: *const f32,
+unsafe fn gather<T: Source<P>, P: Panel>(
+    b: Mat<'_, T>,
+    from: *const T,
     start: (usize, usize),
     end: (usize, usize),
-    to: *mut f32,
+    to: *mut P,
     width: usize,
 ) {
-    for p in start.0..end.0 {
+    let lanes = width / PANEL_REGS;
+    for top in (start.0..end.0).step_by(DEPTH) {
         for j in start.1..end.1 {
-            // SAFETY: `p` and `j` are inside the rows and columns promised.
-            unsafe {
-                let from = from.add(p * b.row_stride() + j * b.col_stride());
-                *to.add(p * width + j) = *from;
+            let place = P::place(j / lanes, j % lanes, lanes);
+            for p in top..end.0.min(top + DEPTH) {
+                // SAFETY: `p` and `j` are inside the rows and columns promised.
+                unsafe {
+                    let from = from.add(p * b.row_stride() + j * b.col_stride());
+                    *to.add(p * width + place) = (*from).wide();
+                }
             }
         }
     }

@@ -1,59 +1,91 @@
 //! The right side of a product, packed for many uses.
 
-use super::kernel::PANEL_REGS;
-use super::matrix::Mat;
-use super::pack;
+use super::kernel::width;
+use super::pack::Packs;
+use super::real::Panel;
+use half::{bf16, f16};
 use pulp::{Arch, Simd, WithSimd};
+use std::marker::PhantomData;
+use std::slice;
 
 /// One cache line, so that a `Vec` of them is aligned to it.
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(64))]
-pub(super) struct Line([f32; Self::LEN]);
+pub(super) struct Line([u8; Self::BYTES]);
 
 impl Line {
-    pub(super) const LEN: usize = 16;
-    pub(super) const ZERO: Self = Self([0.0; Self::LEN]);
+    pub(super) const BYTES: usize = 64;
+    const ZERO: Self = Self([0; Self::BYTES]);
 }
 
+/// Room for so many numbers, from the start of a cache line on.
+pub(super) fn room<T: Plain>(buffer: &mut Vec<Line>, len: usize) -> &mut [T] {
+    let lines = (len * size_of::<T>()).div_ceil(Line::BYTES);
+    if buffer.len() < lines {
+        buffer.resize(lines, Line::ZERO);
+    }
+    // SAFETY: there is room for so many, the start is aligned, and every bit of it is initialised,
+    // which is all that such a number needs.
+    unsafe { slice::from_raw_parts_mut(buffer.as_mut_ptr().cast(), len) }
+}
+
+/// Numbers that any bits are one of.
+///
+/// # Safety
+/// They are.
+pub(super) unsafe trait Plain: Copy {}
+
+// SAFETY: floats are plain numbers.
+unsafe impl Plain for f32 {}
+// SAFETY: as above.
+unsafe impl Plain for f64 {}
+// SAFETY: as above.
+unsafe impl Plain for bf16 {}
+// SAFETY: as above.
+unsafe impl Plain for f16 {}
+
 /// A matrix of `k` rows and `n` columns in panels: as many columns as fit into
-/// [`PANEL_REGS`] registers of the instruction set that this machine has.
+/// [`PANEL_REGS`](super::kernel::PANEL_REGS) registers of the instruction set that this machine has.
 ///
 /// A panel holds its rows one after another; missing columns of the last panel are zero.
 #[derive(Debug)]
-pub(super) struct Packed {
+pub(super) struct Packed<P> {
     lines: Vec<Line>,
     k: usize,
     n: usize,
     width: usize,
+    of: PhantomData<P>,
 }
 
-impl Packed {
+impl<P: Panel> Packed<P> {
     /// Packs a matrix; `None` if there is no memory for that.
-    pub(super) fn new(b: Mat<'_>) -> Option<Self> {
-        Arch::new().dispatch(Pack(b))
+    pub(super) fn new(b: impl Packs<P>) -> Option<Self> {
+        Arch::new().dispatch(Pack(b, PhantomData))
     }
 
     /// Packs for the registers of `simd`.
-    pub(super) fn with<S: Simd>(simd: S, b: Mat<'_>) -> Option<Self> {
-        let width = PANEL_REGS * S::F32_LANES;
-        let columns = b.cols().div_ceil(width).checked_mul(width)?;
-        let len = columns.checked_mul(b.rows())?;
+    pub(super) fn with<S: Simd>(simd: S, b: impl Packs<P>) -> Option<Self> {
+        let (width, (rows, cols)) = (width::<S, P::Sum>(), b.size());
+        let columns = cols.div_ceil(width).checked_mul(width)?;
+        let len = columns.checked_mul(rows)?;
         let mut lines: Vec<Line> = Vec::new();
-        lines.try_reserve_exact(len.div_ceil(Line::LEN)).ok()?;
-        let start: *mut f32 = lines.as_mut_ptr().cast();
+        let each = Line::BYTES / size_of::<P>();
+        lines.try_reserve_exact(len.div_ceil(each)).ok()?;
+        let start: *mut P = lines.as_mut_ptr().cast();
         // SAFETY: there is room for `len` elements rounded up to lines. All of them are written
         // before the new length makes them visible.
         unsafe {
-            pack::panels(simd, b, 0..b.cols(), start);
-            let end = len.next_multiple_of(Line::LEN);
+            b.pack(simd, 0..cols, start);
+            let end = len.next_multiple_of(each);
             start.add(len).write_bytes(0, end - len);
-            lines.set_len(end / Line::LEN);
+            lines.set_len(end / each);
         }
         Some(Self {
             lines,
-            k: b.rows(),
-            n: b.cols(),
+            k: rows,
+            n: cols,
             width,
+            of: PhantomData,
         })
     }
 
@@ -72,15 +104,15 @@ impl Packed {
         self.width
     }
 
-    pub(super) fn as_ptr(&self) -> *const f32 {
+    pub(super) fn as_ptr(&self) -> *const P {
         self.lines.as_ptr().cast()
     }
 }
 
-struct Pack<'a>(Mat<'a>);
+struct Pack<B, P>(B, PhantomData<P>);
 
-impl WithSimd for Pack<'_> {
-    type Output = Option<Packed>;
+impl<P: Panel, B: Packs<P>> WithSimd for Pack<B, P> {
+    type Output = Option<Packed<P>>;
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) -> Self::Output {

@@ -1,11 +1,13 @@
 //! The right side of a product, as panels.
 
-use super::driver::Panels;
-use super::kernel::{PANEL_REGS, tile_rows};
-use super::matrix::Mat;
-use super::pack;
-use super::packed::{Line, Packed};
-use pulp::Simd;
+use super::dots;
+use super::driver::{Driver, Panels};
+use super::kernel::{tile_rows, width};
+use super::matrix::AnyMat;
+use super::pack::Packs;
+use super::packed::{Line, Packed, room};
+use super::real::Real;
+use pulp::{Simd, WithSimd};
 use std::ops::Range;
 
 /// Elements of a right side that stays in the second cache while it is read where it is.
@@ -13,16 +15,18 @@ pub(super) const IN_PLACE: usize = 1 << 16;
 
 /// The right side of a product.
 #[derive(Clone, Copy)]
-pub(super) enum Right<'a> {
-    Packed(&'a Packed),
-    Plain(Mat<'a>),
+pub(super) enum Right<'a, R: Real> {
+    Packed(&'a Packed<R>),
+    Short(&'a Packed<R::Short>),
+    Plain(AnyMat<'a, R>),
 }
 
-impl<'a> Right<'a> {
+impl<R: Real> Right<'_, R> {
     /// Whether it is read where it is, by a left side of so many rows.
     pub(super) fn in_place<S: Simd>(&self, rows: usize) -> bool {
         match self {
-            Right::Packed(_) => true,
+            Right::Packed(_) | Right::Short(_) => true,
+            Right::Plain(AnyMat::BF16(_) | AnyMat::F16(_)) => false,
             Right::Plain(b) => {
                 let few = b.rows().saturating_mul(b.row_stride()) <= IN_PLACE;
                 b.col_stride() == 1 && (rows <= tile_rows::<S>() || few)
@@ -42,41 +46,80 @@ impl<'a> Right<'a> {
         panels: Range<usize>,
         rows: usize,
         buffer: &mut Vec<Line>,
-    ) -> Panels {
+    ) -> Ready<'static, R> {
         let b = match self {
-            Right::Packed(packed) => return Panels::packed(packed),
+            Right::Packed(packed) => return Ready::Panels(Panels::packed(packed), panels),
+            Right::Short(packed) => return Ready::Short(Panels::packed(packed), panels),
             Right::Plain(b) => b,
         };
-        let (width, k, n) = (PANEL_REGS * S::F32_LANES, b.rows(), b.cols());
-        if self.in_place::<S>(rows) {
+        let (width, k, n) = (width::<S, R>(), b.rows(), b.cols());
+        if let (AnyMat::Wide(wide), true) = (b, self.in_place::<S>(rows)) {
             let whole = n / width * width;
-            let last = (n % S::F32_LANES != 0 && panels.end * width > whole).then(|| {
-                let start = room(buffer, k * width);
+            let last = (n % R::lanes::<S>() != 0 && panels.end * width > whole).then(|| {
+                let start = room(buffer, k * width).as_mut_ptr();
                 // SAFETY: there is room for one panel.
-                unsafe { pack::panels(simd, b, whole..n, start) };
+                unsafe { b.pack(simd, whole..n, start) };
                 start.cast_const()
             });
             // SAFETY: the column stride is one, as `in_place` saw. The last panel has just been
             // packed if it needs to be, unless it is not among those that are asked for.
-            return unsafe { Panels::in_place(b, width, last) };
+            let all = unsafe { Panels::in_place(wide, width, last) };
+            return Ready::Panels(all, panels);
         }
-        let start = room(buffer, k * width * panels.len());
+        let start = room(buffer, k * width * panels.len()).as_mut_ptr();
         let cols = panels.start * width..n.min(panels.end * width);
         // SAFETY: there is room for these panels. They stand at the place of the first of them,
         // and the caller reads no others.
-        unsafe {
-            pack::panels(simd, b, cols, start);
+        let packed = unsafe {
+            b.pack(simd, cols, start);
             let before = panels.start * k * width;
             Panels::padded(k, n, width, start.wrapping_sub(before))
-        }
+        };
+        Ready::Panels(packed, panels)
     }
 }
 
-/// Room for so many elements, from the start of a cache line on.
-fn room(buffer: &mut Vec<Line>, elements: usize) -> *mut f32 {
-    let lines = elements.div_ceil(Line::LEN);
-    if buffer.len() < lines {
-        buffer.resize(lines, Line::ZERO);
+/// Columns of a right side, as they are multiplied by.
+pub(super) enum Ready<'a, R: Real> {
+    Panels(Panels<R>, Range<usize>),
+    Short(Panels<R::Short>, Range<usize>),
+    /// All of them, as they lie.
+    Columns(AnyMat<'a, R>),
+}
+
+impl<R: Real> Ready<'_, R> {
+    /// Writes the product of some rows and these columns. Kept out of line: one copy for all
+    /// callers.
+    ///
+    /// # Safety
+    /// The panels are still there, and have as many rows as `a` columns. `c` has room for these
+    /// rows and columns, and nobody else touches them.
+    #[inline(never)]
+    pub(super) unsafe fn multiply<S: Simd>(&self, simd: S, a: AnyMat<'_, R>, c: (*mut R, usize)) {
+        simd.vectorize(Multiply { a, b: self, c });
     }
-    buffer.as_mut_ptr().cast()
+}
+
+/// Holds the promise of [`Ready::multiply`].
+struct Multiply<'a, R: Real> {
+    a: AnyMat<'a, R>,
+    b: &'a Ready<'a, R>,
+    c: (*mut R, usize),
+}
+
+impl<R: Real> WithSimd for Multiply<'_, R> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { a, b, c } = self;
+        // SAFETY: the promise of `multiply`.
+        unsafe {
+            match b {
+                Ready::Panels(b, panels) => Driver::new(a, *b, panels.clone(), c).run(simd),
+                Ready::Short(b, panels) => Driver::new(a, *b, panels.clone(), c).run(simd),
+                Ready::Columns(b) => dots::run(simd, a, *b, c),
+            }
+        }
+    }
 }
