@@ -8,30 +8,31 @@ use pulp::Simd;
 const ROUND: f32 = 12_582_912.0;
 /// The same for `f64`: 1.5 * 2^52.
 const ROUND64: f64 = 6_755_399_441_055_744.0;
-/// ln 2 to nine bits, so that its product with a small integer is exact.
-pub(super) const LN2_HI: f32 = 0.693_359_4;
+/// ln 2 to 15 bits, so that its product with a small integer is exact.
+const LN2_HI: f32 = 0.693_145_75;
 /// The rest of ln 2.
-pub(super) const LN2_LO: f32 = -2.121_944_4e-4;
+const LN2_LO: f32 = 1.428_606_8e-6;
 
-/// `x = k ln 2 + r` with `|r|` at most half of ln 2.
+/// `x = k ln 2 + r` with `|r|` at most half of ln 2; `k + lift` stands in the low nine bits of
+/// what is returned with `r`.
 #[inline(always)]
-fn reduce<S: Simd>(x: f32) -> (i32, f32) {
-    let shifted = madd::<S>(x, std::f32::consts::LOG2_E, ROUND);
-    let whole = shifted - ROUND;
-    let k = (shifted.to_bits() as i32).wrapping_sub(ROUND.to_bits() as i32);
+fn reduce<S: Simd>(x: f32, lift: u8) -> (u32, f32) {
+    let round = ROUND + f32::from(lift);
+    let shifted = madd::<S>(x, std::f32::consts::LOG2_E, round);
+    let whole = shifted - round;
     let r = madd::<S>(whole, -LN2_HI, x);
-    (k, madd::<S>(whole, -LN2_LO, r))
+    (shifted.to_bits(), madd::<S>(whole, -LN2_LO, r))
 }
 
-/// 2^k for `k` in the range of normal exponents.
+/// The float whose exponent stands in the low nine bits, as 127 more than it is.
 #[inline(always)]
-fn pow2(k: i32) -> f32 {
-    f32::from_bits((k.wrapping_add(127) << 23) as u32)
+fn pow2(lifted: u32) -> f32 {
+    f32::from_bits(lifted << 23)
 }
 
-/// `e^r` for `|r|` at most half of ln 2.
+/// `e^r - 1` for `|r|` at most half of ln 2, to about 2^-28 of `e^r`.
 #[inline(always)]
-fn exp_near<S: Simd>(r: f32) -> f32 {
+fn beside_one<S: Simd>(r: f32) -> f32 {
     let q = poly::<S, 5>(
         r,
         [
@@ -42,40 +43,38 @@ fn exp_near<S: Simd>(r: f32) -> f32 {
             0.499_999_94,
         ],
     );
-    1.0 + madd::<S>(r * r, q, r)
+    madd::<S>(r * r, q, r)
 }
 
-/// `e^x` as `(m, s)` with `e^x = m * s`, for `x` in -160..=160.
-///
-/// Neither part leaves the normal range, so a caller can work on `m` and round
-/// a denormal result once, in its last multiplication by `s`.
+/// `2^shift e^x` where `127 + shift` is `lift`, for an `x` with which neither end of the range of
+/// exponents is left; where the result would be a little below the normal ones it is 0.
 #[inline(always)]
-fn exp_parts<S: Simd>(x: f32) -> (f32, f32) {
-    let (k, r) = reduce::<S>(x);
-    let half = k >> 1;
-    let m = exp_near::<S>(r) * pow2(half);
-    (m, pow2(k.wrapping_sub(half)))
+pub(super) fn exp_lifted<S: Simd>(x: f32, lift: u8) -> f32 {
+    let (lifted, r) = reduce::<S>(x, lift);
+    let scale = pow2(lifted);
+    madd::<S>(beside_one::<S>(r), scale, scale)
 }
 
-/// `e^x` for `x` in -87..=88, where neither end of the range of exponents is
-/// near. Any value may come out for NaN.
+/// `e^x` for `x` in -87..=88.
 #[inline(always)]
 pub(super) fn exp_normal<S: Simd>(x: f32) -> f32 {
-    let (k, r) = reduce::<S>(x);
-    let bits = exp_near::<S>(r).to_bits();
-    f32::from_bits(bits.wrapping_add((k as u32) << 23))
+    exp_lifted::<S>(x, 127)
 }
 
 /// `e^x`, within 1.06 ulp, denormal results included.
 ///
 /// Cody and Waite's reduction with the two-part ln 2 of Cephes, then a minimax
-/// polynomial of degree 6 (Remez, for this file; 2^-28 relative).
+/// polynomial of degree 6 (Remez, for this file; 2^-28 relative). The power of two comes
+/// in two halves, neither of which leaves the normal range, so a denormal result is rounded
+/// once, in the last multiplication.
 #[inline(always)]
 pub(crate) fn exp<S: Simd>(x: f32) -> f32 {
     let x = if x < -104.5 { -104.5 } else { x };
     let x = if x > 89.5 { 89.5 } else { x };
-    let (m, s) = exp_parts::<S>(x);
-    m * s
+    let (lifted, r) = reduce::<S>(x, 254);
+    let half = lifted >> 1;
+    let (first, second) = (pow2(half), pow2(lifted.wrapping_sub(half)));
+    madd::<S>(beside_one::<S>(r), first, first) * second
 }
 
 /// `e^t` in double precision, to about 2^-28 relative, for `t` in -700..=700.
@@ -110,7 +109,7 @@ pub(super) fn exp64<S: Simd>(t: f64) -> f64 {
 pub(crate) fn elu<S: Simd>(x: f32, alpha: f32) -> f32 {
     let clamped = if x < -20.0 { -20.0 } else { x };
     let clamped = if clamped > 0.0 { 0.0 } else { clamped };
-    let (k, r) = reduce::<S>(clamped);
+    let (lifted, r) = reduce::<S>(clamped, 127);
     let q = poly::<S, 6>(
         r,
         [
@@ -123,7 +122,7 @@ pub(crate) fn elu<S: Simd>(x: f32, alpha: f32) -> f32 {
         ],
     );
     let small = madd::<S>(r * r, q, r);
-    let scale = pow2(k);
+    let scale = pow2(lifted);
     let grown = madd::<S>(small, scale, scale - 1.0);
     // Keeps the sign of -0, which the sum above loses.
     let grown = if clamped == 0.0 { clamped } else { grown };

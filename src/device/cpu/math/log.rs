@@ -1,6 +1,6 @@
 //! The natural logarithm and the power function.
 
-use super::exp::{LN2_HI, LN2_LO, exp64};
+use super::exp::exp64;
 use super::{madd, madd64, poly, poly64};
 use pulp::Simd;
 
@@ -10,6 +10,9 @@ use pulp::Simd;
 /// other bounds; a minimax polynomial of degree 11 (Remez, for this file) does the rest.
 #[inline(always)]
 pub(crate) fn log<S: Simd>(x: f32) -> f32 {
+    // to nine bits, so that its product with an exponent is exact, and the rest
+    const LN2_HI: f32 = 0.693_359_4;
+    const LN2_LO: f32 = -2.121_944_4e-4;
     const TWO_THIRDS: u32 = 0x3f2a_aaab;
     let tiny = x < f32::MIN_POSITIVE;
     let bits = (if tiny { x * 8_388_608.0 } else { x }).to_bits();
