@@ -5,8 +5,8 @@ use super::fuse::Fuse;
 use super::layout::Layout;
 use super::program::{Arg, Instr, Operand, RowOp, What};
 use super::types::{Compute, Number, is_half};
+use crate::graph::Op;
 use crate::graph::fragment::ValueId;
-use crate::graph::{BinaryOp, Op};
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
@@ -142,18 +142,14 @@ impl<'a, 'b> Emit<'a, 'b> {
             Op::Softmax(_) | Op::SoftmaxLastDim => (self.row(RowOp::Softmax, input(0)), false),
             Op::LogSoftmax(_) => (self.row(RowOp::LogSoftmax, input(0)), false),
             Op::RmsNorm { eps } => {
-                let scaled = self.row(RowOp::Scale(*eps), input(0));
-                let alpha = self.arg(input(1), all);
-                let times = What::Binary(BinaryOp::Mul, scaled, alpha);
-                (self.push(times, false), false)
+                self.whole_rows = true;
+                let args = [0, 1].map(|i| self.arg(input(i), all));
+                (self.push(What::RmsNorm(*eps, args), false), false)
             }
             Op::LayerNorm { eps } => {
-                let centered = self.row(RowOp::Center(*eps), input(0));
-                let (alpha, beta) = (self.arg(input(1), all), self.arg(input(2), all));
-                let times = What::Binary(BinaryOp::Mul, centered, alpha);
-                let scaled = self.push(times, false);
-                let plus = What::Binary(BinaryOp::Add, scaled, beta);
-                (self.push(plus, false), false)
+                self.whole_rows = true;
+                let args = [0, 1, 2].map(|i| self.arg(input(i), all));
+                (self.push(What::LayerNorm(*eps, args), false), false)
             }
             Op::Rope { interleaved } => {
                 let interleaved = *interleaved;

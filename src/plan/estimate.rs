@@ -8,7 +8,7 @@
 
 use super::layout::is_view;
 use super::product::Sides;
-use super::program::{Fused, RowOp, What};
+use super::program::{Fused, What};
 use super::{OpStep, Product, Step};
 use crate::graph::fragment::ValueId;
 use crate::graph::{Dims, Op};
@@ -37,10 +37,10 @@ impl AddAssign for Cost {
 
 /// Per number, of softmax: the largest, a difference, a function, a sum, a quotient.
 const SOFTMAX: usize = 5;
-/// Of a layer norm: a sum, a difference, a square, another sum, a product; then scale and shift.
-const CENTER: usize = 5;
-/// Of an RMS norm: a square, a sum, a product.
-const SCALE: usize = 3;
+/// Of a layer norm: a sum, a difference, a square, another sum, a product, scale and shift.
+const LAYER_NORM: usize = 7;
+/// Of an RMS norm: a square, a sum, a product, and a scale.
+const RMS_NORM: usize = 4;
 
 /// The number of elements.
 fn elements(known: &Known, value: ValueId) -> usize {
@@ -86,10 +86,10 @@ fn fused_work(step: &Fused) -> usize {
         What::Load(_) | What::Copy(_) | What::Spread(_) => 0,
         What::Reduce(..) => count,
         _ if instr.per_row => step.rows,
-        What::Affine(..) => 2 * count,
-        What::Row(RowOp::Softmax | RowOp::LogSoftmax, _) => SOFTMAX * count,
-        What::Row(RowOp::Center(_), _) => CENTER * count,
-        What::Row(RowOp::Scale(_), _) => SCALE * count,
+        What::Affine(..) | What::Pair { .. } => 2 * count,
+        What::Row(..) => SOFTMAX * count,
+        What::LayerNorm(..) => LAYER_NORM * count,
+        What::RmsNorm(..) => RMS_NORM * count,
         _ => count,
     });
     work.fold(0, usize::saturating_add)
@@ -147,8 +147,8 @@ fn candle(step: &OpStep, op: &Op, known: &Known) -> Cost {
         Op::MaxPool2d(w) | Op::AvgPool2d(w) => (0, w.kernel.0 * w.kernel.1),
         Op::Affine { .. } => (0, 2),
         Op::Softmax(_) | Op::LogSoftmax(_) | Op::SoftmaxLastDim => (0, SOFTMAX),
-        Op::RmsNorm { .. } => (0, SCALE + 1),
-        Op::LayerNorm { .. } => (0, CENTER + 2),
+        Op::RmsNorm { .. } => (0, RMS_NORM),
+        Op::LayerNorm { .. } => (0, LAYER_NORM),
         Op::Fill { .. }
         | Op::ToDType(_)
         | Op::ToDevice(_)

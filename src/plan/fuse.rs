@@ -8,7 +8,7 @@
 use super::draft::{Draft, Info, Lies};
 use super::emit::Emit;
 use super::layout::{Layout, is_view};
-use super::program::{Fused, move_ahead, period, share_registers};
+use super::program::{Fused, join_pairs, move_ahead, period, share_registers};
 use super::role::Role;
 use super::types::Compute;
 use super::{Step, op_step};
@@ -175,6 +175,7 @@ impl<'a> Fuse<'a> {
             ops.extend(node.op.own().map(Op::name));
         }
         let per_row = emit.is_per_row(value);
+        join_pairs(&mut emit.instrs);
         let Emit {
             mut instrs,
             inputs,

@@ -118,6 +118,13 @@ pub(crate) enum What {
     Powf(Arg, Number),
     Affine(Arg, Number, Number),
     Binary(BinaryOp, Arg, Arg),
+    /// Two of them, sums, differences or products, in one pass: the second takes what the first
+    /// makes and the third tile, or the other way round.
+    Pair {
+        ops: [BinaryOp; 2],
+        args: [Arg; 3],
+        swapped: bool,
+    },
     BinaryScalar(BinaryOp, Arg, Number),
     Compare(CompareOp, Arg, Arg),
     CompareScalar(CompareOp, Arg, Number),
@@ -125,6 +132,11 @@ pub(crate) enum What {
     Select(Arg, Arg, Arg),
     /// Over each row.
     Row(RowOp, Arg),
+    /// Each row divided by the root of its mean square and `eps`, then times the second.
+    RmsNorm(f32, [Arg; 2]),
+    /// Each row less its mean, divided by the root of its variance and `eps`, then times the
+    /// second and plus the third.
+    LayerNorm(f32, [Arg; 3]),
     /// The second and third are cosines and sines for each element; see [`Op::Rope`].
     ///
     /// [`Op::Rope`]: crate::graph::Op::Rope
@@ -143,10 +155,6 @@ pub(crate) enum What {
 pub(crate) enum RowOp {
     Softmax,
     LogSoftmax,
-    /// Divided by the root of the mean square and `eps`.
-    Scale(f32),
-    /// Mean zero, divided by the root of the variance and `eps`.
-    Center(f32),
 }
 
 impl What {
@@ -156,6 +164,33 @@ impl What {
             What::Load(input) => inputs[*input as usize].access.period(),
             _ => None,
         }
+    }
+
+    /// Whether it makes each element of those in its place alone.
+    pub(crate) fn is_by_element(&self) -> bool {
+        !matches!(
+            self,
+            What::Row(..)
+                | What::RmsNorm(..)
+                | What::LayerNorm(..)
+                | What::Rope { .. }
+                | What::Reduce(..)
+                | What::Spread(_)
+        )
+    }
+
+    /// What it is in one pass with the instruction before it that makes its tile `made`.
+    fn paired(&self, before: &What, made: Arg) -> Option<What> {
+        let simple = |op| matches!(op, BinaryOp::Add | BinaryOp::Sub | BinaryOp::Mul);
+        let (&What::Binary(first, a, b), &What::Binary(second, x, y)) = (before, self) else {
+            return None;
+        };
+        let swapped = x != made;
+        (simple(first) && simple(second)).then_some(What::Pair {
+            ops: [first, second],
+            args: [a, b, if swapped { x } else { y }],
+            swapped,
+        })
     }
 
     /// The tiles that it reads.
@@ -179,7 +214,10 @@ impl What {
             | What::Spread(a) => SmallVec::from_iter([a]),
             What::Binary(_, a, b) | What::Compare(_, a, b) => SmallVec::from_iter([a, b]),
             What::Select(a, b, c) => SmallVec::from_iter([a, b, c]),
-            What::Rope { args, .. } => args.iter_mut().collect(),
+            What::RmsNorm(_, args) => args.iter_mut().collect(),
+            What::LayerNorm(_, args) | What::Pair { args, .. } | What::Rope { args, .. } => {
+                args.iter_mut().collect()
+            }
         }
     }
 }
@@ -193,6 +231,37 @@ pub(super) fn period(instrs: &[Instr], inputs: &[Operand]) -> usize {
         .unwrap_or(1)
 }
 
+/// Joins instructions of arithmetic with those that alone read what they make: a tile less is
+/// written and read. Each instruction writes a register of its own, before and after.
+pub(super) fn join_pairs(instrs: &mut Vec<Instr>) {
+    let mut uses = vec![0; instrs.len()];
+    let args = instrs.iter().flat_map(|instr| instr.what.args());
+    for arg in args {
+        if let Arg::Register(register) = arg {
+            uses[register as usize] += 1;
+        }
+    }
+    let mut joined = vec![false; instrs.len()];
+    for place in 0..instrs.len() {
+        let instr = instrs[place];
+        let pair = instr.what.args().into_iter().find_map(|made| {
+            let Arg::Register(register) = made else {
+                return None;
+            };
+            let before = &instrs[register as usize];
+            let alone = uses[register as usize] == 1 && before.per_row == instr.per_row;
+            let what = alone.then(|| instr.what.paired(&before.what, made));
+            Some((register as usize, what.flatten()?))
+        });
+        if let Some((before, what)) = pair {
+            instrs[place].what = what;
+            joined[before] = true;
+        }
+    }
+    let left: Vec<usize> = (0..instrs.len()).filter(|&place| !joined[place]).collect();
+    reorder(instrs, &left);
+}
+
 /// Puts the instructions for which that holds before all others, but not the last. They read no
 /// register. Returns how many that are.
 pub(super) fn move_ahead(instrs: &mut Vec<Instr>, ahead: impl Fn(&Instr) -> bool) -> usize {
@@ -201,6 +270,12 @@ pub(super) fn move_ahead(instrs: &mut Vec<Instr>, ahead: impl Fn(&Instr) -> bool
         (0..=last).partition(|&place| place < last && ahead(&instrs[place]));
     let count = order.len();
     order.extend(others);
+    reorder(instrs, &order);
+    count
+}
+
+/// Leaves the instructions of these places, in this order. Each writes the register of its place.
+fn reorder(instrs: &mut Vec<Instr>, order: &[usize]) {
     let mut renamed = vec![0; instrs.len()];
     for (to, &from) in order.iter().enumerate() {
         renamed[from] = to as u16;
@@ -214,7 +289,6 @@ pub(super) fn move_ahead(instrs: &mut Vec<Instr>, ahead: impl Fn(&Instr) -> bool
             }
         }
     }
-    count
 }
 
 /// Gives instructions, each of which writes a register of its own, as few registers as they need
@@ -252,4 +326,46 @@ pub(super) fn share_registers(instrs: &mut [Instr], kept: usize) -> usize {
         instr.to = register;
     }
     registers as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn instr(to: u16, what: What) -> Instr {
+        let per_row = false;
+        Instr { what, to, per_row }
+    }
+
+    #[test]
+    fn arithmetic_that_nobody_else_reads_is_joined() {
+        use Arg::{Input, Register};
+        let binary = |op, a, b| What::Binary(op, a, b);
+        let mut instrs = vec![
+            instr(0, binary(BinaryOp::Mul, Input(0), Input(1))),
+            instr(1, binary(BinaryOp::Sub, Input(2), Register(0))),
+            // read twice
+            instr(2, binary(BinaryOp::Add, Register(1), Input(1))),
+            // not one of them
+            instr(3, binary(BinaryOp::Div, Register(2), Register(2))),
+            instr(4, binary(BinaryOp::Add, Register(3), Input(0))),
+        ];
+        join_pairs(&mut instrs);
+        let whats: Vec<String> = instrs.iter().map(|i| format!("{:?}", i.what)).collect();
+        assert_eq!(
+            whats,
+            [
+                "Pair { ops: [Mul, Sub], args: [Input(0), Input(1), Input(2)], swapped: true }",
+                "Binary(Add, Register(0), Input(1))",
+                "Binary(Div, Register(1), Register(1))",
+                "Binary(Add, Register(2), Input(0))"
+            ]
+        );
+        assert!(
+            instrs
+                .iter()
+                .enumerate()
+                .all(|(i, instr)| instr.to == i as u16)
+        );
+    }
 }

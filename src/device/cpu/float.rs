@@ -4,10 +4,10 @@ use super::data::{
     Data, Out, from_bf16, gather, gather_f16, gather_rare, put, put_f16, put_rare, round_f16,
     to_bf16,
 };
-use super::fused::Register;
 use super::kernel::{self, Target, map};
 use super::math;
 use super::number::{Element, casts, common};
+use super::tile::Register;
 use crate::graph::UnaryOp;
 use crate::plan::program::{Operand, RowOp};
 use crate::plan::types::Number;
@@ -19,7 +19,8 @@ use std::thread::LocalKey;
 
 /// What rows need.
 pub(super) trait Float: Element {
-    fn exp<S: Simd>(self) -> Self;
+    /// The exponential of what is at most 88. A result that is not normal may be 0.
+    fn exp_below<S: Simd>(self) -> Self;
     fn log<S: Simd>(self) -> Self;
     fn sqrt(self) -> Self;
     fn count(count: usize) -> Self;
@@ -52,9 +53,15 @@ macro_rules! float {
             match op {
                 RowOp::Softmax => kernel::softmax::<S, $type>(to, a, cols),
                 RowOp::LogSoftmax => kernel::log_softmax::<S, $type>(to, a, cols),
-                RowOp::Scale(eps) => kernel::scale(to, a, cols, eps as $type),
-                RowOp::Center(eps) => kernel::center(to, a, cols, eps as $type),
             }
+        }
+        #[inline(always)]
+        fn rms_norm(to: Target<'_, Self>, args: [&[Self]; 2], cols: usize, eps: f32) {
+            kernel::rms_norm(to, args, cols, eps as $type);
+        }
+        #[inline(always)]
+        fn layer_norm(to: Target<'_, Self>, args: [&[Self]; 3], cols: usize, eps: f32) {
+            kernel::layer_norm(to, args, cols, eps as $type);
         }
     };
 }
@@ -74,8 +81,8 @@ macro_rules! rows {
 
 impl Float for f32 {
     #[inline(always)]
-    fn exp<S: Simd>(self) -> Self {
-        math::exp::<S>(self)
+    fn exp_below<S: Simd>(self) -> Self {
+        math::exp_below::<S>(self)
     }
     #[inline(always)]
     fn log<S: Simd>(self) -> Self {
@@ -86,7 +93,7 @@ impl Float for f32 {
 
 impl Float for f64 {
     #[inline(always)]
-    fn exp<S: Simd>(self) -> Self {
+    fn exp_below<S: Simd>(self) -> Self {
         self.exp()
     }
     #[inline(always)]

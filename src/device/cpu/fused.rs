@@ -3,6 +3,7 @@
 use super::data::{Data, Out, Stored, gather};
 use super::kernel::{self, Target};
 use super::number::Element;
+use super::tile::{self, Register, Tile};
 use crate::device::workers::{PARTS, Workers};
 use crate::graph::fragment::ValueId;
 use crate::plan::program::{Arg, Fused, Instr, What};
@@ -10,15 +11,13 @@ use crate::plan::types::{Compute, Number};
 use candle_core::DType;
 use pulp::{Simd, WithSimd};
 use std::mem::MaybeUninit;
-
-/// So many elements of each register fit into the nearest cache together.
-const TILE: usize = 1024;
+use std::ops::Range;
 
 /// Simple instructions times elements from which on other threads help: some ten microseconds of work.
 /// Nobody waits for a thread that comes late.
 const WORTH_HELP: usize = 1 << 21;
 /// Registers for longer tiles are not kept for the next step.
-const LONGEST_KEPT: usize = 4 * TILE;
+const LONGEST_KEPT: usize = 1 << 12;
 
 /// A part of a step: so many rows of the whole, from `first` on.
 struct Part<'a> {
@@ -120,62 +119,14 @@ pub(super) fn run_part(
 /// How many simple instructions a step costs as much as. Functions of f64 are calls.
 fn cost(step: &Fused) -> usize {
     const CALL: usize = 32;
+    let calls = step.compute == Compute::F64;
     let cost = |what| match what {
-        What::Unary(..) | What::Elu(..) | What::Powf(..) | What::Row(..) => CALL,
+        What::Unary(..) | What::Elu(..) | What::Powf(..) | What::Row(..) if calls => CALL,
+        What::Pair { .. } | What::RmsNorm(..) => 2,
+        What::LayerNorm(..) => 3,
         _ => 1,
     };
-    match step.compute {
-        Compute::F64 => step.instrs.iter().map(|instr| cost(instr.what)).sum(),
-        _ => step.instrs.len(),
-    }
-}
-
-/// Memory for one tile, beginning with a cache line: a vector that crosses lines costs twice.
-#[derive(Default)]
-pub(super) struct Register<T> {
-    memory: Vec<T>,
-    start: usize,
-}
-
-impl<T: Element> Register<T> {
-    /// Elements of a cache line.
-    const LINE: usize = 64 / size_of::<T>();
-
-    /// Makes room for a tile. Registers begin in different lines of their pages: a load waits
-    /// for an earlier store to the same place of another page.
-    fn reserve(&mut self, number: usize, len: usize) {
-        let stagger = number % 8 * Self::LINE;
-        if self.memory.len() < len + 9 * Self::LINE {
-            self.memory.resize(len + 9 * Self::LINE, T::default());
-            let align = self.memory.as_ptr().align_offset(64);
-            self.start = align.min(Self::LINE) + stagger;
-        }
-    }
-
-    #[inline(always)]
-    fn tile(&self, len: usize) -> &[T] {
-        &self.memory[self.start..self.start + len]
-    }
-
-    /// The same as something to write to.
-    #[inline(always)]
-    fn target(&mut self, len: usize) -> Target<'_, T> {
-        let tile: *mut [T] = &mut self.memory[self.start..self.start + len];
-        // SAFETY: the same memory, borrowed for as long; instructions only ever write numbers to
-        // a target, so the register stays initialised.
-        unsafe { &mut *(tile as *mut [MaybeUninit<T>]) }
-    }
-}
-
-/// One tile of a part.
-#[derive(Clone, Copy)]
-struct Tile {
-    /// In elements of the whole.
-    start: usize,
-    len: usize,
-    /// The rows that it has, where instructions look at rows.
-    first_row: usize,
-    rows: usize,
+    step.instrs.iter().map(|instr| cost(instr.what)).sum()
 }
 
 impl Part<'_> {
@@ -192,16 +143,22 @@ impl Part<'_> {
         }
     }
 
-    fn run_in<T: Element>(self) {
+    fn run_in<T: Element>(mut self) {
         let mut registers = T::registers().take();
         // one more for what the result is written over
         let count = self.step.registers + 1;
         if registers.len() < count {
             registers.resize_with(count, Register::default);
         }
-        let len = self.tile_len();
-        for (number, register) in registers[..count].iter_mut().enumerate() {
-            register.reserve(number, len);
+        let straight = self.is_straight::<T>();
+        let len = match straight {
+            true => self.len,
+            false => self.tile_len::<T>(),
+        };
+        if !straight {
+            for (number, register) in registers[..count].iter_mut().enumerate() {
+                register.reserve(number, len);
+            }
         }
         let part = Run {
             part: self,
@@ -209,14 +166,33 @@ impl Part<'_> {
             tile: len,
         };
         T::dispatch(part);
-        if len <= LONGEST_KEPT {
+        if straight || len <= LONGEST_KEPT {
             T::registers().set(registers);
         }
     }
 
+    /// Whether one instruction does it all, without registers: then there is one tile.
+    fn is_straight<T: Element>(&mut self) -> bool {
+        let one = self.step.instrs.len() == 1 && self.over.is_none();
+        one && T::result(self.out.part(0, 0)).is_some()
+    }
+
     /// A tile is whole rows where instructions look at rows, or where rows are repeated.
-    fn tile_len(&self) -> usize {
-        self.step.unit * (TILE / self.step.unit).max(1)
+    fn tile_len<T: Element>(&self) -> usize {
+        let unit = self.step.unit;
+        unit * (tile::longest::<T>(self.step.registers) / unit).max(1)
+    }
+
+    /// So much shorter is the first tile that all others begin with a cache line of the result. Not
+    /// where it brings in what is the same for all of them.
+    fn shorter<T: Element>(&mut self, tile: usize) -> usize {
+        if self.step.unit > 1 || self.step.steady > 0 || self.len <= tile {
+            return 0;
+        }
+        let line = Register::<T>::LINE;
+        let result = T::result(self.out.part(0, tile));
+        let before = result.map_or(0, |result| kernel::before_line(result));
+        (line - before % line) % line
     }
 }
 
@@ -238,22 +214,21 @@ impl<T: Element> WithSimd for Run<'_, '_, T> {
         } = self;
         let step = part.step;
         let mut done = 0;
+        let mut next = tile - part.shorter::<T>(tile);
         while done < part.len {
             let start = part.first + done;
-            let len = tile.min(part.len - done);
-            let at = match step.whole_rows {
-                true => Tile {
-                    start,
-                    len,
-                    first_row: start / step.cols,
-                    rows: len / step.cols,
-                },
-                false => Tile {
-                    start,
-                    len,
-                    first_row: 0,
-                    rows: 0,
-                },
+            let len = next.min(part.len - done);
+            next = tile;
+            let (first_row, rows) = match step.whole_rows {
+                true => (start / step.cols, len / step.cols),
+                false => (0, 0),
+            };
+            let at = Tile {
+                start,
+                len,
+                first_row,
+                rows,
+                skip: 0,
             };
             let skipped = if done == 0 { 0 } else { step.steady };
             run_tile::<S, T>(&mut part, registers, at, skipped);
@@ -304,11 +279,21 @@ fn run_tile<S: Simd, T: Element>(
             _ => None,
         };
         let stored = left == 0 && result.is_none();
-        // one call for all, because it is inlined
+        let by_element = !instr.per_row && instr.what.is_by_element();
+        let before = match &result {
+            Some(result) if by_element => kernel::before_line(result),
+            _ => 0,
+        };
         let target = result.unwrap_or_else(|| to.target(tile.len));
-        reads.run::<S, T>(registers, instr, target, tile);
+        // what comes before a line of the result is done apart; one call for all, because it is
+        // inlined
+        let apart = before > 0 && before < tile.len;
+        let tiles = tile.cut(if apart { before } else { 0 });
+        for &tile in &tiles[usize::from(!apart)..] {
+            reads.run::<S, T>(registers, instr, &mut target[tile.skip..], tile);
+        }
         if stored {
-            T::store(to.tile(len), part.out.part(first, len));
+            T::store(to.tile(0..len), part.out.part(first, len));
         }
         registers[instr.to as usize] = to;
     }
@@ -343,8 +328,9 @@ impl Reads<'_> {
         } else {
             tile.start
         };
-        let arg = |arg: Arg| self.arg(registers, arg, place, len);
-        let whole = |a: Arg| self.arg(registers, a, tile.start, tile.len);
+        let skip = tile.skip;
+        let arg = |arg: Arg| self.arg(registers, arg, place, skip..skip + len);
+        let whole = |a: Arg| self.arg(registers, a, tile.start, 0..tile.len);
         let number = |number: Number| T::number(number, self.scalars);
         match instr.what {
             What::Load(input) => {
@@ -368,37 +354,41 @@ impl Reads<'_> {
                 kernel::map(to, arg(a), |x| x.mul(mul).add(add));
             }
             What::Binary(op, a, b) => kernel::binary(op, to, arg(a), arg(b)),
+            What::Pair { ops, args, swapped } => kernel::pair(ops, swapped, to, args.map(arg)),
             What::BinaryScalar(op, a, b) => kernel::binary(op, to, arg(a), number(b)),
             What::Compare(op, a, b) => kernel::compare(op, to, arg(a), arg(b)),
             What::CompareScalar(op, a, b) => kernel::compare(op, to, arg(a), number(b)),
             What::Select(c, a, b) => kernel::select(to, arg(c), arg(a), arg(b)),
             What::Row(op, a) => T::row::<S>(op, to, arg(a), cols),
+            What::RmsNorm(eps, args) => T::rms_norm(to, args.map(arg), cols, eps),
+            What::LayerNorm(eps, args) => T::layer_norm(to, args.map(arg), cols, eps),
             What::Rope { interleaved, args } => {
                 kernel::rope(interleaved, to, args.map(arg), cols);
             }
             What::Reduce(op, a) => kernel::reduce(op, to, whole(a), cols),
             What::Spread(a) => {
-                let rows = self.arg(registers, a, tile.first_row, tile.rows);
+                let rows = self.arg(registers, a, tile.first_row, 0..tile.rows);
                 kernel::spread(to, rows, cols);
             }
         }
     }
 
-    /// A tile that is there: in a register, or in an operand that lies in order.
+    /// A tile that is there: in a part of a register, or in an operand that lies in order.
     #[inline(always)]
     fn arg<'a, T: Element>(
         &'a self,
         registers: &'a [Register<T>],
         arg: Arg,
         place: usize,
-        len: usize,
+        part: Range<usize>,
     ) -> &'a [T] {
+        let len = part.len();
         match arg {
-            Arg::Register(register) => registers[register as usize].tile(len),
+            Arg::Register(register) => registers[register as usize].tile(part),
             Arg::Input(input) => {
                 let operand = &self.step.inputs[input as usize];
                 if self.over == Some(operand.value) {
-                    return registers[self.step.registers].tile(len);
+                    return registers[self.step.registers].tile(part);
                 }
                 let from = match self.own.contains(&operand.value) {
                     true => place - self.first,

@@ -7,6 +7,7 @@ use super::number::Element;
 use crate::graph::{BinaryOp, CompareOp, ReduceOp};
 use pulp::Simd;
 use std::mem::MaybeUninit;
+use std::ops::Range;
 
 /// Where an instruction writes: every element, once.
 pub(super) type Target<'a, T = f32> = &'a mut [MaybeUninit<T>];
@@ -18,32 +19,28 @@ const LANES: usize = 32;
 /// How many elements come before the first whole cache line of the target. They are done apart:
 /// a vector that crosses lines costs twice, and results come with the allocator's alignment.
 #[inline(always)]
-fn before_line<T>(to: &[MaybeUninit<T>]) -> usize {
+pub(super) fn before_line<T>(to: &[MaybeUninit<T>]) -> usize {
     to.as_ptr().align_offset(64).min(to.len())
 }
 
 #[inline(always)]
 pub(super) fn map<T: Copy>(to: Target<'_, T>, a: &[T], f: impl Fn(T) -> T) {
-    let (a, len) = (&a[..to.len()], before_line(to));
-    let ((first, rest), (a_first, a_rest)) = (to.split_at_mut(len), a.split_at(len));
-    for (to, a) in [(first, a_first), (rest, a_rest)] {
-        for (to, &a) in to.iter_mut().zip(a) {
-            to.write(f(a));
-        }
+    for (to, &a) in to.iter_mut().zip(a) {
+        to.write(f(a));
     }
 }
 
 /// What stands on the right: a tile, or one number for all elements.
 pub(super) trait Right<T>: Copy {
-    /// A part of it.
-    fn cut(self, from: usize, to: usize) -> Self;
+    /// So many elements of it.
+    fn cut(self, len: usize) -> Self;
     fn at(self, i: usize) -> T;
 }
 
 impl<T: Copy> Right<T> for &[T] {
     #[inline(always)]
-    fn cut(self, from: usize, to: usize) -> Self {
-        &self[from..to]
+    fn cut(self, len: usize) -> Self {
+        &self[..len]
     }
     #[inline(always)]
     fn at(self, i: usize) -> T {
@@ -53,7 +50,7 @@ impl<T: Copy> Right<T> for &[T] {
 
 impl<T: Element> Right<T> for T {
     #[inline(always)]
-    fn cut(self, _: usize, _: usize) -> Self {
+    fn cut(self, _: usize) -> Self {
         self
     }
     #[inline(always)]
@@ -64,17 +61,17 @@ impl<T: Element> Right<T> for T {
 
 #[inline(always)]
 fn zip<T: Copy, R: Right<T>>(to: Target<'_, T>, a: &[T], b: R, f: impl Fn(T, T) -> T) {
-    let (a, all, len) = (&a[..to.len()], b.cut(0, to.len()), before_line(to));
-    let ((first, rest), (a_first, a_rest)) = (to.split_at_mut(len), a.split_at(len));
-    let parts = [
-        (first, a_first, all.cut(0, len)),
-        (rest, a_rest, all.cut(len, a.len())),
-    ];
-    for (to, a, b) in parts {
-        let b = b.cut(0, to.len());
-        for (i, (to, &a)) in to.iter_mut().zip(a).enumerate() {
-            to.write(f(a, b.at(i)));
-        }
+    let len = to.len();
+    let (a, b) = (&a[..len], b.cut(len));
+    for (i, (to, &a)) in to.iter_mut().zip(a).enumerate() {
+        to.write(f(a, b.at(i)));
+    }
+}
+
+#[inline(always)]
+fn zip3<T: Copy>(to: Target<'_, T>, [a, b, c]: [&[T]; 3], f: impl Fn(T, T, T) -> T) {
+    for (((to, &a), &b), &c) in to.iter_mut().zip(a).zip(b).zip(c) {
+        to.write(f(a, b, c));
     }
 }
 
@@ -88,6 +85,40 @@ pub(super) fn binary<T: Element, R: Right<T>>(op: BinaryOp, to: Target<'_, T>, a
         BinaryOp::Div => zip(to, a, b, T::div),
         BinaryOp::Maximum => zip(to, a, b, |x, y| if x < y { y } else { x }),
         BinaryOp::Minimum => zip(to, a, b, |x, y| if x > y { y } else { x }),
+    }
+}
+
+/// Two of [`binary`] in one pass: the second takes what the first makes of `a` and `b`, and `c`;
+/// or `c` and that, if they are `swapped`.
+#[inline(always)]
+pub(super) fn pair<T: Element>(
+    [first, second]: [BinaryOp; 2],
+    swapped: bool,
+    to: Target<'_, T>,
+    args: [&[T]; 3],
+) {
+    match first {
+        BinaryOp::Add => second_of_pair(second, swapped, to, args, T::add),
+        BinaryOp::Sub => second_of_pair(second, swapped, to, args, T::sub),
+        BinaryOp::Mul => second_of_pair(second, swapped, to, args, T::mul),
+        _ => unreachable!("the plan makes no such pair"),
+    }
+}
+
+#[inline(always)]
+fn second_of_pair<T: Element>(
+    second: BinaryOp,
+    swapped: bool,
+    to: Target<'_, T>,
+    args: [&[T]; 3],
+    first: impl Fn(T, T) -> T,
+) {
+    match (second, swapped) {
+        (BinaryOp::Add, _) => zip3(to, args, |a, b, c| first(a, b).add(c)),
+        (BinaryOp::Mul, _) => zip3(to, args, |a, b, c| first(a, b).mul(c)),
+        (BinaryOp::Sub, false) => zip3(to, args, |a, b, c| first(a, b).sub(c)),
+        (BinaryOp::Sub, true) => zip3(to, args, |a, b, c| c.sub(first(a, b))),
+        _ => unreachable!("the plan makes no such pair"),
     }
 }
 
@@ -134,14 +165,25 @@ fn fold<T: Copy>(row: &[T], start: T, each: impl Fn(T, T) -> T, both: impl Fn(T,
     for (part, &x) in parts.iter_mut().zip(chunks.remainder()) {
         *part = each(*part, x);
     }
-    let mut width = LANES / 2;
-    while width > 0 {
-        for i in 0..width {
-            parts[i] = both(parts[i], parts[i + width]);
-        }
-        width /= 2;
-    }
-    parts[0]
+    in_pairs(&parts, both)
+}
+
+/// Combines the first half of the parts with the second, until there is one.
+///
+/// A call, although it is short: inlined, the compiler would let the narrow end of this decide how
+/// wide the vectors of the whole sum are.
+#[inline(never)]
+fn in_pairs<T: Copy>(parts: &[T; LANES], both: impl Fn(T, T) -> T) -> T {
+    let parts: [T; LANES / 2] = half(parts, &both);
+    let parts: [T; LANES / 4] = half(&parts, &both);
+    let parts: [T; LANES / 8] = half(&parts, &both);
+    let parts: [T; LANES / 16] = half(&parts, &both);
+    both(parts[0], parts[1])
+}
+
+#[inline(always)]
+fn half<T: Copy, const N: usize>(parts: &[T], both: impl Fn(T, T) -> T) -> [T; N] {
+    std::array::from_fn(|i| both(parts[i], parts[i + N]))
 }
 
 #[inline(always)]
@@ -186,10 +228,11 @@ pub(super) fn spread<T: Copy>(to: Target<'_, T>, rows: &[T], cols: usize) {
     }
 }
 
-/// Writes a row that is made in two passes: the first makes what the second reads.
+/// Writes `e^(x - most)` of each element, and returns that. It is added up in another pass: the
+/// row stays in the nearest cache, and both at once were slower.
 #[inline(always)]
-fn in_two<'a, T: Copy>(to: Target<'a, T>, a: &[T], first: impl Fn(T) -> T) -> &'a mut [T] {
-    map(to, a, first);
+fn powers<'a, S: Simd, T: Float>(to: Target<'a, T>, row: &[T], most: T) -> &'a mut [T] {
+    map(to, row, |x| x.sub(most).exp_below::<S>());
     // SAFETY: `map` wrote every element, for both have the same length.
     unsafe { &mut *(std::ptr::from_mut(to) as *mut [T]) }
 }
@@ -197,8 +240,7 @@ fn in_two<'a, T: Copy>(to: Target<'a, T>, a: &[T], first: impl Fn(T) -> T) -> &'
 #[inline(always)]
 pub(super) fn softmax<S: Simd, T: Float>(to: Target<'_, T>, a: &[T], cols: usize) {
     for (to, row) in to.chunks_exact_mut(cols).zip(a.chunks_exact(cols)) {
-        let most = max(row);
-        let powers = in_two(to, row, |x| x.sub(most).exp::<S>());
+        let powers = powers::<S, T>(to, row, max(row));
         let scale = T::ONE.div(sum(powers));
         powers.iter_mut().for_each(|x| *x = x.mul(scale));
     }
@@ -208,7 +250,7 @@ pub(super) fn softmax<S: Simd, T: Float>(to: Target<'_, T>, a: &[T], cols: usize
 pub(super) fn log_softmax<S: Simd, T: Float>(to: Target<'_, T>, a: &[T], cols: usize) {
     for (to, row) in to.chunks_exact_mut(cols).zip(a.chunks_exact(cols)) {
         let most = max(row);
-        let powers = in_two(to, row, |x| x.sub(most).exp::<S>());
+        let powers = powers::<S, T>(to, row, most);
         let log = sum(powers).log::<S>();
         for (to, &x) in powers.iter_mut().zip(row) {
             *to = x.sub(most).sub(log);
@@ -216,32 +258,58 @@ pub(super) fn log_softmax<S: Simd, T: Float>(to: Target<'_, T>, a: &[T], cols: u
     }
 }
 
-/// One divided by the root of the mean square and `eps`.
+/// One divided by the root of `eps` and the mean square of what `f` makes of each element.
 #[inline(always)]
-fn inverse_root<T: Float>(row: &[T], eps: T) -> T {
-    let squares = fold(row, T::default(), |sum, x| sum.add(x.mul(x)), T::add);
+fn inverse_root<T: Float>(row: &[T], eps: T, f: impl Fn(T) -> T) -> T {
+    let square = |sum: T, x: T| {
+        let x = f(x);
+        sum.add(x.mul(x))
+    };
+    let squares = fold(row, T::default(), square, T::add);
     T::ONE.div(squares.div(T::count(row.len())).add(eps).sqrt())
 }
 
-/// Divided by the root of the mean square and `eps`.
+/// Each row divided by the root of its mean square and `eps`, times `alpha`.
 #[inline(always)]
-pub(super) fn scale<T: Float>(to: Target<'_, T>, a: &[T], cols: usize, eps: T) {
-    for (to, row) in to.chunks_exact_mut(cols).zip(a.chunks_exact(cols)) {
-        let by = inverse_root(row, eps);
-        map(to, row, |x| x.mul(by));
+pub(super) fn rms_norm<T: Float>(to: Target<'_, T>, [x, alpha]: [&[T]; 2], cols: usize, eps: T) {
+    let rows = x.chunks_exact(cols).zip(alpha.chunks_exact(cols));
+    for (to, (row, alpha)) in to.chunks_exact_mut(cols).zip(rows) {
+        let by = inverse_root(row, eps, |x| x);
+        for part in lines(to) {
+            let (to, row) = (&mut to[part.clone()], &row[part.clone()]);
+            zip(to, row, &alpha[part], |x, alpha| x.mul(by).mul(alpha));
+        }
     }
 }
 
-/// Mean zero, divided by the root of the variance and `eps`; in two passes, so that a large mean
-/// costs no precision.
+/// Each row with mean zero, divided by the root of the variance and `eps`, times `alpha` and plus
+/// `beta`. The mean is taken away before squares are, so that a large one costs no precision.
 #[inline(always)]
-pub(super) fn center<T: Float>(to: Target<'_, T>, a: &[T], cols: usize, eps: T) {
-    for (to, row) in to.chunks_exact_mut(cols).zip(a.chunks_exact(cols)) {
+pub(super) fn layer_norm<T: Float>(
+    to: Target<'_, T>,
+    [x, alpha, beta]: [&[T]; 3],
+    cols: usize,
+    eps: T,
+) {
+    let rows = x.chunks_exact(cols).zip(alpha.chunks_exact(cols));
+    let rows = rows.zip(beta.chunks_exact(cols));
+    for (to, ((row, alpha), beta)) in to.chunks_exact_mut(cols).zip(rows) {
         let mean = sum(row).div(T::count(cols));
-        let centered = in_two(to, row, |x| x.sub(mean));
-        let by = inverse_root(centered, eps);
-        centered.iter_mut().for_each(|x| *x = x.mul(by));
+        let by = inverse_root(row, eps, |x| x.sub(mean));
+        for part in lines(to) {
+            let args = [row, alpha, beta].map(|arg| &arg[part.clone()]);
+            zip3(&mut to[part], args, |x, alpha, beta| {
+                x.sub(mean).mul(by).mul(alpha).add(beta)
+            });
+        }
     }
+}
+
+/// What comes before the first whole cache line of a row, and the rest.
+#[inline(always)]
+fn lines<T>(to: &[MaybeUninit<T>]) -> [Range<usize>; 2] {
+    let before = before_line(to);
+    [0..before, before..to.len()]
 }
 
 /// Rotates pairs of elements of each row: of its halves, or neighbours.
@@ -275,5 +343,52 @@ pub(super) fn rope<T: Element>(
                 to_second[i].write(b);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn made<T: Copy>(len: usize, write: impl FnOnce(Target<'_, T>)) -> Vec<T> {
+        let mut out = Vec::with_capacity(len);
+        write(&mut out.spare_capacity_mut()[..len]);
+        // SAFETY: instructions write every element.
+        unsafe { out.set_len(len) };
+        out
+    }
+
+    #[test]
+    fn a_pair_makes_what_both_make() {
+        let tile = |factor: f32| -> Vec<f32> {
+            let numbers = (0..37).map(|i| (i as f32 - 20.0) / factor);
+            numbers.collect()
+        };
+        let [a, b, c] = [3.0, 7.0, 11.0].map(tile);
+        let ops = [BinaryOp::Add, BinaryOp::Sub, BinaryOp::Mul];
+        for (first, second) in ops.iter().flat_map(|&f| ops.map(|s| (f, s))) {
+            let one = made(37, |to| binary(first, to, &a, &b[..]));
+            for swapped in [false, true] {
+                let (x, y) = if swapped { (&c, &one) } else { (&one, &c) };
+                let both = made(37, |to| binary(second, to, x, &y[..]));
+                let pair = made(37, |to| pair([first, second], swapped, to, [&a, &b, &c]));
+                assert_eq!(pair, both, "{first:?} {second:?} {swapped}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_order_of_a_sum_is_one_of_its_length() {
+        let row: Vec<f32> = (0..LANES * 3 + 5).map(|i| 1.0 / (i as f32 + 1.5)).collect();
+        let mut parts = [0f32; LANES];
+        row.iter()
+            .enumerate()
+            .for_each(|(i, x)| parts[i % LANES] += x);
+        let mut parts = parts.to_vec();
+        while parts.len() > 1 {
+            let (first, second) = parts.split_at(parts.len() / 2);
+            parts = first.iter().zip(second).map(|(x, y)| x + y).collect();
+        }
+        assert_eq!(sum(&row), parts[0]);
     }
 }

@@ -11,6 +11,7 @@ mod math_tests;
 mod number;
 mod pool;
 mod product;
+mod tile;
 
 use super::panics::caught;
 use super::workers::Workers;

@@ -2,8 +2,8 @@
 //! so for integers, and for f64 where an element is computed by itself.
 
 use super::data::{Data, Out, gather_rare, put_rare};
-use super::fused::Register;
 use super::kernel::{Target, map};
+use super::tile::Register;
 use crate::graph::UnaryOp;
 use crate::plan::program::{Operand, RowOp};
 use crate::plan::types::Number;
@@ -41,6 +41,8 @@ pub(super) trait Element: Copy + Default + PartialOrd + Send + Sync + 'static {
     fn elu<S: Simd>(to: Target<'_, Self>, a: &[Self], alpha: Self);
     fn powf<S: Simd>(to: Target<'_, Self>, a: &[Self], exponent: Self);
     fn row<S: Simd>(op: RowOp, to: Target<'_, Self>, a: &[Self], cols: usize);
+    fn rms_norm(to: Target<'_, Self>, args: [&[Self]; 2], cols: usize, eps: f32);
+    fn layer_norm(to: Target<'_, Self>, args: [&[Self]; 3], cols: usize, eps: f32);
     /// Rounded to f16, or to bf16.
     fn round_half(to: Target<'_, Self>, a: &[Self], brief: bool);
 }
@@ -162,6 +164,12 @@ macro_rules! integer {
                 unreachable!("functions of integers go to Candle")
             }
             fn row<S: Simd>(_: RowOp, _: Target<'_, Self>, _: &[Self], _: usize) {
+                unreachable!("functions of integers go to Candle")
+            }
+            fn rms_norm(_: Target<'_, Self>, _: [&[Self]; 2], _: usize, _: f32) {
+                unreachable!("functions of integers go to Candle")
+            }
+            fn layer_norm(_: Target<'_, Self>, _: [&[Self]; 3], _: usize, _: f32) {
                 unreachable!("functions of integers go to Candle")
             }
             fn round_half(_: Target<'_, Self>, _: &[Self], _: bool) {

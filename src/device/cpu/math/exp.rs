@@ -61,6 +61,12 @@ pub(super) fn exp_normal<S: Simd>(x: f32) -> f32 {
     exp_lifted::<S>(x, 127)
 }
 
+/// `e^x` for `x` up to 88, within 1.1 ulp; results that are not normal are 0.
+#[inline(always)]
+pub(crate) fn exp_below<S: Simd>(x: f32) -> f32 {
+    exp_normal::<S>(if x < -88.0 { -88.0 } else { x })
+}
+
 /// `e^x`, within 1.06 ulp, denormal results included.
 ///
 /// Cody and Waite's reduction with the two-part ln 2 of Cephes, then a minimax

@@ -18,7 +18,7 @@ mod trig;
 
 pub(crate) use erf::erf;
 pub(crate) use exact::{ceil, floor, round};
-pub(crate) use exp::{elu, exp};
+pub(crate) use exp::{elu, exp, exp_below};
 pub(crate) use gate::{gelu, gelu_erf, sigmoid, silu};
 pub(crate) use hyper::tanh;
 pub(crate) use log::{log, powf};
