@@ -90,6 +90,12 @@ pub struct Stats {
     pub live_nodes: usize,
     /// Bytes of their results.
     pub live_bytes: u64,
+    /// Bytes of buffers that no result uses and that are kept for the next: at most
+    /// [`Builder::pool_bytes`].
+    pub pool_bytes: u64,
+    /// Bytes of what this executor made of weights and keeps with them: see
+    /// [`Builder::pack_weights`]. They go with the weights.
+    pub packed_bytes: u64,
 }
 
 /// How an executor is.
@@ -388,6 +394,8 @@ impl Executor {
             lent: counts.lent,
             live_nodes: core.store().nodes(),
             live_bytes: done.bytes,
+            pool_bytes: done.pooled,
+            packed_bytes: done.packed,
             batches: done.batches,
             fragments_batched: done.batched,
             batch_bytes_moved: done.moved,

@@ -1,5 +1,6 @@
 //! What a runner keeps and does, counted.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Counts what a runner keeps and does, for anybody to read.
@@ -12,6 +13,33 @@ pub(crate) struct Meter {
     batched: AtomicU64,
     /// Bytes that were copied to bring rows together.
     moved: AtomicU64,
+    /// Bytes of what was made of weights, and of buffers that nobody uses.
+    packed: AtomicU64,
+    pooled: AtomicU64,
+}
+
+/// Bytes of what was made of a weight, until this is dropped.
+#[derive(Debug)]
+pub(super) struct Packing {
+    meter: Arc<Meter>,
+    bytes: u64,
+}
+
+impl Packing {
+    /// So many bytes were made of a weight.
+    pub(super) fn new(meter: &Arc<Meter>, bytes: usize) -> Self {
+        let (meter, bytes) = (meter.clone(), bytes as u64);
+        // ORDERING: Relaxed; a statistic.
+        meter.packed.fetch_add(bytes, Ordering::Relaxed);
+        Self { meter, bytes }
+    }
+}
+
+impl Drop for Packing {
+    fn drop(&mut self) {
+        // ORDERING: Relaxed; a statistic.
+        self.meter.packed.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
 }
 
 /// A copy of a meter's counts.
@@ -21,6 +49,8 @@ pub(crate) struct Counts {
     pub(crate) batches: u64,
     pub(crate) batched: u64,
     pub(crate) moved: u64,
+    pub(crate) packed: u64,
+    pub(crate) pooled: u64,
 }
 
 impl Meter {
@@ -33,6 +63,8 @@ impl Meter {
             batches: get(&self.batches),
             batched: get(&self.batched),
             moved: get(&self.moved),
+            packed: get(&self.packed),
+            pooled: get(&self.pooled),
         }
     }
 
@@ -46,6 +78,12 @@ impl Meter {
     pub(super) fn free(&self, bytes: u64) {
         // ORDERING: Relaxed; a statistic.
         self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// So many bytes of buffers are kept for later now.
+    pub(super) fn set_pooled(&self, bytes: usize) {
+        // ORDERING: Relaxed; a statistic.
+        self.pooled.store(bytes as u64, Ordering::Relaxed);
     }
 
     /// Several fragments ran as one.

@@ -22,11 +22,12 @@ pub use simulated::{Fault, Script};
 
 use crate::error::{BuildError, Cause};
 use crate::graph::{Kept, Op};
-use crate::plan::beside::of_product;
 use crate::plan::product::PRODUCTS;
 use crate::plan::{Fused, Product};
 use candle_core::{Device, Tensor};
+use meter::Meter;
 use smallvec::SmallVec;
+use std::sync::Arc;
 use workers::Workers;
 
 /// A device's ordered queue of commands, used by one thread at a time.
@@ -131,7 +132,7 @@ impl Part<'_> {
     fn work(&self) -> usize {
         match self.step {
             PartStep::Fused(step) => step.effort(),
-            PartStep::Product(step) => of_product(step),
+            PartStep::Product(step) => step.effort(),
             PartStep::Copy(_, elements) => elements * COPY,
         }
     }
@@ -150,16 +151,19 @@ impl PartStep<'_> {
 
 /// The command stream of a device.
 ///
-/// On the CPU it keeps so many bytes of buffers for later, packs weights or not, and uses these
-/// threads.
+/// On the CPU it keeps so many bytes of buffers for later, packs weights or not, uses these threads, and
+/// says what it keeps.
 pub(crate) fn stream(
     device: &Device,
     pool_bytes: u64,
     pack: bool,
     workers: Workers,
+    meter: &Arc<Meter>,
 ) -> Result<Box<dyn CommandStream>, BuildError> {
     match device {
-        Device::Cpu => Ok(Box::new(cpu::CpuStream::new(pool_bytes, pack, workers))),
+        Device::Cpu => Ok(Box::new(cpu::CpuStream::new(
+            pool_bytes, pack, workers, meter,
+        ))),
         #[cfg(feature = "cuda")]
         Device::Cuda(_) => Ok(Box::new(cuda::CudaStream::new(device)?)),
         #[cfg(feature = "metal")]

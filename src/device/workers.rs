@@ -6,7 +6,7 @@ use super::eval;
 use crate::actor::crew::Crew;
 use crate::error::Cause;
 use crate::graph::Op;
-use crate::plan::beside::WORTH_HELP;
+use crate::plan::effort::WORTH_HELP;
 use crate::sync::channel;
 use candle_core::Tensor;
 use rayon::{ThreadPool, ThreadPoolBuilder};

@@ -169,14 +169,17 @@ impl Builder {
             let (asked, max) = (self.queue_bytes, MAX_BYTES);
             return Err(BuildError::CapacityBytes { asked, max }.into());
         }
+        let meter = Arc::new(Meter::default());
         let workers = Workers::new(self.threads);
         let stream = match &self.script {
             Some(script) => Box::new(Simulated::new(script.clone(), workers)) as _,
-            None => stream(&self.device, self.pool_bytes, self.pack_weights, workers)?,
+            None => {
+                let (pool, pack) = (self.pool_bytes, self.pack_weights);
+                stream(&self.device, pool, pack, workers, &meter)?
+            }
         };
         // ORDERING: Relaxed; a count.
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
-        let meter = Arc::new(Meter::default());
         let limits = Limits {
             fragments: capacity,
             bytes: self.queue_bytes,

@@ -4,14 +4,12 @@
 //! are: each runs on one thread then. Going through the steps in order, a small one takes along
 //! later small ones whose operands are there already.
 
-use super::{Product, Step};
+use super::Step;
+use super::effort::WORTH_HELP;
 use crate::graph::fragment::ValueId;
 use smallvec::SmallVec;
 use std::ops::Range;
 
-/// A step that takes as long as so many simple operations is divided among threads, and so are
-/// several that take so long together. Less is not worth a second thread.
-pub(crate) const WORTH_HELP: usize = 1 << 21;
 /// So many steps stand side by side at most: what they make is there at once.
 const MOST: usize = 32;
 /// So many steps ahead are looked at: what is made early is kept for long.
@@ -69,22 +67,6 @@ fn together(left: &[Option<Step>], first: usize, pending: &[bool]) -> SmallVec<[
 /// Whether the engine runs the step, on one thread.
 fn is_small(step: &Step) -> bool {
     !matches!(step, Step::Op(_)) && step.effort() < WORTH_HELP
-}
-
-impl Step {
-    /// About how many simple operations it takes as long as. What Candle runs is not known.
-    pub(crate) fn effort(&self) -> usize {
-        match self {
-            Step::Op(_) => 0,
-            Step::Fused(step) => step.effort(),
-            Step::Product(step) => of_product(step),
-        }
-    }
-}
-
-/// The same of a product: for each multiplication there is an addition.
-pub(crate) fn of_product(step: &Product) -> usize {
-    step.effort().saturating_mul(2)
 }
 
 #[cfg(test)]

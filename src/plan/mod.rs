@@ -1,10 +1,11 @@
 //! *How* to compute a fragment: pure functions, run on the producer's thread.
 
 pub(crate) mod batch;
-pub(crate) mod beside;
+mod beside;
 mod cache;
 mod constants;
 mod draft;
+pub(crate) mod effort;
 mod emit;
 mod epilogue;
 mod estimate;

@@ -193,29 +193,12 @@ impl Product {
 
     /// The multiplications in it.
     pub(crate) fn work(&self) -> usize {
-        self.work_of(self.m)
-    }
-
-    /// The same with the reading of the right sides, in multiplications that take as long: with few
-    /// rows that is all that it costs.
-    pub(crate) fn effort(&self) -> usize {
-        self.work_of(self.m.saturating_add(READING))
-    }
-
-    fn work_of(&self, rows: usize) -> usize {
-        let each = |Sides { k, n, .. }: Sides<'_>| {
-            let sizes = [self.count(), rows, n];
-            sizes
-                .iter()
-                .fold(k, |work, &size| work.saturating_mul(size))
-        };
-        let all = self.sides().into_iter().flatten().map(each);
-        all.fold(0, usize::saturating_add)
+        let each = |Sides { k, n, .. }: Sides<'_>| [self.count(), self.m, n, k];
+        let products = self.sides().into_iter().flatten().map(each);
+        let times = |sizes: [usize; 4]| sizes.into_iter().fold(1, usize::saturating_mul);
+        products.map(times).fold(0, usize::saturating_add)
     }
 }
-
-/// So many multiplications take as long as reading one number from memory.
-const READING: usize = 8;
 
 impl Then {
     /// The values of the products in the program.

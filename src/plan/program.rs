@@ -48,12 +48,6 @@ impl Fused {
         self.ops.last().copied().unwrap_or_default()
     }
 
-    /// About how many simple operations it takes as long as.
-    pub(crate) fn effort(&self) -> usize {
-        let each = self.instrs.len();
-        self.rows.saturating_mul(self.cols).saturating_mul(each)
-    }
-
     /// Allows the result to be written over this value, if all of its elements are read, each in
     /// the place of the result, and nowhere else.
     pub(super) fn write_over(&mut self, value: ValueId, info: &Info) {

@@ -1,7 +1,7 @@
 //! At rest nothing is left, however large it was.
 
 use crate::common::*;
-use candlewick::{Device, Handle, LazyTensor};
+use candlewick::{Device, Executor, Handle, LazyTensor, Tensor};
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -118,5 +118,47 @@ fn results_go_home_under_load() {
         // of those in flight, those that a batch has just made, and no more than some rounds'
         let bound = (4 * IN_FLIGHT * size) as u64;
         assert!(most <= bound, "{most} bytes, not {bound}");
+    });
+}
+
+#[test]
+fn what_is_made_of_a_weight_goes_with_it() {
+    within_limit(|| {
+        for pack in [true, false] {
+            let builder = Executor::builder(&Device::Cpu).pack_weights(pack);
+            let executor = builder.build().unwrap();
+            let random = |rows| Tensor::randn(0f32, 1.0, (rows, 512), &Device::Cpu).unwrap();
+            let (x, w) = (LazyTensor::from(random(4)), LazyTensor::from(random(512)));
+            for _ in 0..3 {
+                let y = executor.submit(&x.matmul(&w).unwrap()).unwrap().wait();
+                assert_eq!(y.unwrap().dims(), [4, 512]);
+            }
+            let bytes = if pack { 512 * 512 * 4 } else { 0 };
+            assert_eq!(executor.stats().packed_bytes, bytes);
+            drop(w);
+            eventually("packed", || executor.stats().packed_bytes == 0);
+        }
+    });
+}
+
+#[test]
+fn buffers_are_kept_up_to_a_bound() {
+    within_limit(|| {
+        for limit in [0u64, 1 << 20, 1 << 30] {
+            let builder = Executor::builder(&Device::Cpu).pool_bytes(limit);
+            let executor = builder.build().unwrap();
+            let x = Tensor::randn(0f32, 1.0, (512, 512), &Device::Cpu).unwrap();
+            let x = LazyTensor::from(x);
+            for _ in 0..3 {
+                // two steps need it, so it is a value of its own
+                let y = x.tanh().unwrap();
+                let z = (y.matmul(&x).unwrap() + &y).unwrap();
+                let z = executor.submit(&z).unwrap().wait().unwrap();
+                assert_eq!(z.dims(), [512, 512]);
+            }
+            let kept = executor.stats().pool_bytes;
+            assert!(kept <= limit, "{kept}");
+            assert_eq!(kept > 0, limit >= 512 * 512 * 4, "{kept} of {limit}");
+        }
     });
 }

@@ -6,6 +6,7 @@ use super::number::Element;
 use super::tile::{self, Register, Tile};
 use crate::device::workers::{PARTS, Workers};
 use crate::graph::fragment::ValueId;
+use crate::plan::effort::WORTH_HELP;
 use crate::plan::program::{Arg, Fused, Instr, What};
 use crate::plan::types::{Compute, Number};
 use candle_core::DType;
@@ -13,9 +14,6 @@ use pulp::{Simd, WithSimd};
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
-/// Simple instructions times elements from which on other threads help: some ten microseconds of work.
-/// Nobody waits for a thread that comes late.
-const WORTH_HELP: usize = 1 << 21;
 /// Registers for longer tiles are not kept for the next step.
 const LONGEST_KEPT: usize = 1 << 12;
 
@@ -74,7 +72,7 @@ fn divide<T: Stored>(
     if total == 0 {
         return;
     }
-    let threads = match total.saturating_mul(cost(step)) >= WORTH_HELP {
+    let threads = match step.effort() >= WORTH_HELP {
         true => workers.threads(),
         false => 1,
     };
@@ -114,19 +112,6 @@ pub(super) fn run_part(
         over: None,
     };
     part.run();
-}
-
-/// How many simple instructions a step costs as much as. Functions of f64 are calls.
-fn cost(step: &Fused) -> usize {
-    const CALL: usize = 32;
-    let calls = step.compute == Compute::F64;
-    let cost = |what| match what {
-        What::Unary(..) | What::Elu(..) | What::Powf(..) | What::Row(..) if calls => CALL,
-        What::Pair { .. } | What::RmsNorm(..) => 2,
-        What::LayerNorm(..) => 3,
-        _ => 1,
-    };
-    step.instrs.iter().map(|instr| cost(instr.what)).sum()
 }
 
 impl Part<'_> {

@@ -13,6 +13,7 @@ mod pool;
 mod product;
 mod tile;
 
+use super::meter::Meter;
 use super::panics::caught;
 use super::workers::Workers;
 use super::{CommandStream, Part, PartStep, eval};
@@ -27,6 +28,7 @@ use smallvec::SmallVec;
 use std::borrow::{Borrow, Cow};
 use std::cell::RefCell;
 use std::mem::MaybeUninit;
+use std::sync::Arc;
 
 /// Runs what stands for each dtype that the engine has.
 macro_rules! for_dtype {
@@ -56,15 +58,17 @@ pub(crate) struct CpuStream {
     /// Whether what products make of weights is kept with them.
     pack: bool,
     workers: Workers,
+    meter: Arc<Meter>,
 }
 
 impl CpuStream {
     /// A stream that keeps so many bytes of buffers for later, and uses these threads.
-    pub(super) fn new(pool_bytes: u64, pack: bool, workers: Workers) -> Self {
+    pub(super) fn new(pool_bytes: u64, pack: bool, workers: Workers, meter: &Arc<Meter>) -> Self {
         Self {
-            pool: Pool::new(pool_bytes),
+            pool: Pool::new(pool_bytes, meter.clone()),
             pack,
             workers,
+            meter: meter.clone(),
         }
     }
 }
@@ -123,6 +127,7 @@ impl CommandStream for CpuStream {
     ) -> Result<Tensor, Cause> {
         let buffer = room(&mut self.pool, step.dtype, elements(&step.dims))?;
         let kept = kept.map(|kept| kept.filter(|_| self.pack));
+        let kept = (kept, &self.meter);
         product_in(buffer, step, inputs, scalars, kept, &self.workers)
     }
 
@@ -139,7 +144,7 @@ impl CommandStream for CpuStream {
     }
 
     fn apart(&mut self, parts: &[Part<'_>]) -> Vec<Result<Tensor, Cause>> {
-        let (pack, workers) = (self.pack, &self.workers);
+        let (pack, workers, meter) = (self.pack, &self.workers, &self.meter);
         let pool = &mut self.pool;
         let begun = parts.iter().map(|part| {
             let (dims, dtype) = match part.step {
@@ -157,6 +162,7 @@ impl CommandStream for CpuStream {
                 PartStep::Fused(step) => fused_in(buffer?, step, &inputs, part.scalars, workers),
                 PartStep::Product(step) => {
                     let kept = part.kept.map(|kept| kept.filter(|_| pack));
+                    let kept = (kept, meter);
                     product_in(buffer?, step, &inputs, part.scalars, kept, workers)
                 }
             })
@@ -243,7 +249,7 @@ fn product_in(
     step: &Product,
     inputs: &[&Tensor],
     scalars: &[f32],
-    kept: [Option<&Kept>; PRODUCTS],
+    (kept, meter): ([Option<&Kept>; PRODUCTS], &Arc<Meter>),
     workers: &Workers,
 ) -> Result<Tensor, Cause> {
     with_data(step.lie(), inputs, |data| {
@@ -254,6 +260,7 @@ fn product_in(
         let operands = product::Operands {
             factors,
             kept,
+            meter,
             programs: &product::program_operands(step, data),
             scalars,
         };

@@ -1,7 +1,9 @@
 //! Buffers that are used again: a fresh page costs more than the work that is done in it.
 
+use crate::device::meter::Meter;
 use crate::error::Cause;
 use candle_core::{CpuStorage, DType, WithDType};
+use std::sync::Arc;
 
 /// Bytes; smaller buffers are the allocator's: asking it costs less than keeping them.
 pub(super) const SMALLEST: usize = 1 << 16;
@@ -15,6 +17,7 @@ pub(super) struct Pool {
     free: Vec<Free>,
     bytes: usize,
     limit: usize,
+    meter: Arc<Meter>,
 }
 
 /// A buffer that nobody uses.
@@ -27,11 +30,12 @@ struct Free {
 
 impl Pool {
     /// A pool that keeps so many bytes at most.
-    pub(super) fn new(bytes: u64) -> Self {
+    pub(super) fn new(bytes: u64, meter: Arc<Meter>) -> Self {
         Self {
             free: Vec::new(),
             bytes: 0,
             limit: usize::try_from(bytes).unwrap_or(usize::MAX),
+            meter,
         }
     }
 
@@ -45,6 +49,7 @@ impl Pool {
             if let Some(place) = self.free.iter().rposition(fits) {
                 let free = self.free.remove(place);
                 self.bytes -= free.bytes;
+                self.meter.set_pooled(self.bytes);
                 return T::cpu_storage_data(free.buffer).map_err(Cause::Candle);
             }
         }
@@ -77,6 +82,7 @@ impl Pool {
         while self.bytes > self.limit || self.free.len() > MOST {
             self.bytes -= self.free.remove(0).bytes;
         }
+        self.meter.set_pooled(self.bytes);
     }
 }
 

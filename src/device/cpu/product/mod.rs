@@ -20,9 +20,11 @@ mod right;
 
 use super::data::{Data, Out, Shared};
 use super::fused;
+use crate::device::meter::Meter;
 use crate::device::workers::{PARTS, Workers};
 use crate::graph::Kept;
 use crate::plan::Product;
+use crate::plan::effort::WORTH_HELP;
 use crate::plan::product::{PRODUCTS, Sides};
 use crate::plan::types::Compute;
 use job::Raws;
@@ -34,10 +36,8 @@ use real::Real;
 use right::IN_PLACE;
 use smallvec::SmallVec;
 use std::ops::Range;
+use std::sync::Arc;
 
-/// Multiplications, reading included, from which on other threads help: some ten microseconds of
-/// work. Nobody waits for a thread that comes late.
-const WORTH_HELP: usize = 1 << 20;
 /// Rows from which on threads share the rows of a product rather than its columns, and from which on
 /// packing costs little beside the product.
 const MANY_ROWS: usize = 64;
@@ -51,6 +51,8 @@ pub(super) struct Operands<'a> {
     pub(super) factors: [Option<Sided<'a>>; PRODUCTS],
     /// What is kept with the right sides that are tensors that outlive the fragment.
     pub(super) kept: [Option<&'a Kept>; PRODUCTS],
+    /// Counts what is made of them.
+    pub(super) meter: &'a Arc<Meter>,
     /// The operands of all programs; the place of a product holds anything.
     pub(super) programs: &'a [Data<'a>],
     pub(super) scalars: &'a [f32],
@@ -114,7 +116,8 @@ fn run_in<'a, R: Real>(
         let (sides, (a, b)) = (sides[which]?, operands.factors[which]?);
         // keys that are compared with few queries are read once, as they lie
         let kept = operands.kept[which].filter(|_| which > 0 || !by_dots);
-        let packed = kept.and_then(|kept| packed::<R>(sides, b, step.count() * step.m, kept));
+        let rows = step.count() * step.m;
+        let packed = kept.and_then(|kept| packed::<R>(sides, b, rows, (kept, operands.meter)));
         Some(One {
             sides,
             a,
@@ -149,7 +152,7 @@ fn packed<'a, R: Real>(
     Sides { b, k, n, .. }: Sides<'_>,
     data: Data<'_>,
     rows: usize,
-    kept: &'a Kept,
+    (kept, meter): (&'a Kept, &Arc<Meter>),
 ) -> Option<KeptPanels<'a, R>> {
     let few = k.saturating_mul(b.row) <= IN_PLACE && n.is_multiple_of(MAX_WIDTH);
     let as_good_as_packed = b.col == 1 && few && R::elements(data).is_some();
@@ -163,10 +166,10 @@ fn packed<'a, R: Real>(
     let mat = AnyMat::<R>::new(data, b.offset, (k, n), (b.row, b.col));
     match R::short(&mat) {
         Some(mat) => entry
-            .get_or_make(at_once, || Packed::new(mat))
+            .get_or_make(at_once, || Packed::counted(mat, meter))
             .map(KeptPanels::Short),
         None => entry
-            .get_or_make(at_once, || Packed::new(mat))
+            .get_or_make(at_once, || Packed::counted(mat, meter))
             .map(KeptPanels::Wide),
     }
 }

@@ -3,10 +3,12 @@
 use super::kernel::width;
 use super::pack::Packs;
 use super::real::Panel;
+use crate::device::meter::{Meter, Packing};
 use half::{bf16, f16};
 use pulp::{Arch, Simd, WithSimd};
 use std::marker::PhantomData;
 use std::slice;
+use std::sync::Arc;
 
 /// One cache line, so that a `Vec` of them is aligned to it.
 #[derive(Clone, Copy, Debug)]
@@ -55,12 +57,21 @@ pub(super) struct Packed<P> {
     n: usize,
     width: usize,
     of: PhantomData<P>,
+    counted: Option<Packing>,
 }
 
 impl<P: Panel> Packed<P> {
     /// Packs a matrix; `None` if there is no memory for that.
     pub(super) fn new(b: impl Packs<P>) -> Option<Self> {
         Arch::new().dispatch(Pack(b, PhantomData))
+    }
+
+    /// The same, counted as long as it is kept.
+    pub(super) fn counted(b: impl Packs<P>, meter: &Arc<Meter>) -> Option<Self> {
+        let mut packed = Self::new(b)?;
+        let bytes = packed.lines.len() * Line::BYTES;
+        packed.counted = Some(Packing::new(meter, bytes));
+        Some(packed)
     }
 
     /// Packs for the registers of `simd`.
@@ -86,6 +97,7 @@ impl<P: Panel> Packed<P> {
             n: cols,
             width,
             of: PhantomData,
+            counted: None,
         })
     }
 
