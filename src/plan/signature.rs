@@ -36,8 +36,13 @@ struct Parameters {
 impl Parameters {
     /// The places of a node's numbers, if they are parameters: those of operations on f32.
     fn of(&mut self, node: &Computed, on_f32: bool) -> SmallVec<[u32; 2]> {
-        let scalars = on_f32.then(|| node.op.scalars()).unwrap_or_default();
-        scalars.iter().map(|&scalar| self.place(scalar)).collect()
+        match on_f32 {
+            true => {
+                let scalars = node.op.scalars();
+                scalars.iter().map(|&scalar| self.place(scalar)).collect()
+            }
+            false => SmallVec::new(),
+        }
     }
 
     /// The place of a number: each different one stands there once, in first-use order.

@@ -60,7 +60,7 @@ faults! {
     // the origin
     "origin.rs": "fetch_sub(READER, AcqRel)" => "fetch_sub(READER, Relaxed)", forget_vs_readers, RACE;
     "origin.rs": "fetch_or(FORGOTTEN, AcqRel) == 0" => "fetch_or(FORGOTTEN, Relaxed) == 0", forget_vs_readers, RACE;
-    "origin.rs": "fetch_or(FORGOTTEN, AcqRel) == 0" => "fetch_or(FORGOTTEN, AcqRel) != FORGOTTEN", forget_vs_readers, "dropped while it is read";
+    "origin.rs": "fetch_or(FORGOTTEN, AcqRel) == 0" => "fetch_or(FORGOTTEN, AcqRel) != FORGOTTEN", forget_vs_readers, RACE;
     "origin.rs": "(w & FORGOTTEN == 0).then_some(w + READER)" => "Some(w + READER)", forget_vs_readers, RACE;
     "origin.rs": "== READER | FORGOTTEN {" => "== FORGOTTEN {", forget_vs_readers, "an origin was left behind";
     // parameter sets
