@@ -12,7 +12,7 @@
 //! Nobody waits here. Readers are counted in one word, beside the mark that the origin is
 //! forgotten: after it no reader comes in, and of those who are in, the last drops it.
 
-use crate::sync::Ordering::{AcqRel, Acquire, Relaxed};
+use crate::sync::Ordering::{AcqRel, Relaxed};
 use crate::sync::{AtomicUsize, UnsafeCell};
 use std::ops::Deref;
 
@@ -53,9 +53,9 @@ impl<T> Origin<T> {
     /// Keeps the origin for a while; `None` if it has been forgotten.
     #[inline]
     pub fn pin(&self) -> Option<Pinned<'_, T>> {
-        // ORDERING: Acquire, for what `put_mut` wrote on another thread, should the caller have come
-        // by this without an order of its own. After FORGOTTEN nobody comes in.
-        let entered = self.word.fetch_update(Acquire, Relaxed, |w| {
+        // ORDERING: Relaxed; the caller came by the origin in order, and nothing is written after that.
+        // Whoever would drop it finds in the same word that this reader is in.
+        let entered = self.word.fetch_update(Relaxed, Relaxed, |w| {
             (w & FORGOTTEN == 0).then_some(w + READER)
         });
         let pinned = entered.is_ok().then(|| Pinned(self))?;
