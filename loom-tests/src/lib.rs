@@ -133,6 +133,7 @@ scenarios! {
     batch::gather_vs_abort, Some(1), false, ["ran", "closed", "together"];
     batch::delayed_vs_send, Some(1), false, ["together", "apart"];
     crew::share_twice, Some(2), false, ["one did all", "shared"];
+    crew::share_without_waking, Some(2), false, ["one did all", "shared", "looking", "asleep"];
     crew::two_callers, Some(1), false, ["one did all"];
     crew::shared_work_panics, Some(1), false, ["one did all"];
     turns::expire_vs_share, None, false, ["shared", "too late"];

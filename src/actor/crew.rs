@@ -43,7 +43,7 @@ const SPINS: usize = if cfg!(any(candlewick_loom, candlewick_shuttle)) {
 const YIELDS: usize = if cfg!(any(candlewick_loom, candlewick_shuttle)) {
     0
 } else {
-    100
+    300
 };
 
 /// How often a caller looks whether the last helpers have left before it sleeps.
@@ -118,15 +118,21 @@ impl Crew {
         self.threads.is_empty()
     }
 
+    /// Whether a helper is looking for work, so that one may come without being woken.
+    pub fn is_awake(&self) -> bool {
+        self.shared.sleepers.lock().len() < self.len()
+    }
+
     /// Does `work` here and, at the same time, on up to so many helpers; alone if somebody else has
-    /// the crew. When it returns, nobody does it any more. A panic of one of them is the caller's,
+    /// the crew. Those who sleep are woken if `wake` says so; else only those come who are looking
+    /// for work. When it returns, nobody does it any more. A panic of one of them is the caller's,
     /// after all have ended.
-    pub fn share(&self, helpers: usize, work: &Work<'_>) {
+    pub fn share(&self, helpers: usize, wake: bool, work: &Work<'_>) {
         let shared = &*self.shared;
         if helpers == 0 || self.is_empty() || !shared.take() {
             return work();
         }
-        shared.open(helpers, work);
+        shared.open(if wake { helpers } else { 0 }, work);
         let own = catch_unwind(AssertUnwindSafe(work));
         shared.close();
         let theirs = shared.panic.lock().take();
@@ -154,8 +160,8 @@ impl Shared {
         self.word.fetch_and(!HELD, Relaxed);
     }
 
-    /// Lets helpers in, and wakes some.
-    fn open(&self, helpers: usize, work: &Work<'_>) {
+    /// Lets helpers in, and wakes so many.
+    fn open(&self, wake: usize, work: &Work<'_>) {
         // SAFETY: only the lifetime changes. `close` returns when nobody is inside any more, and
         // comes before the caller's borrow ends, whatever happens in between.
         let work: *const Work<'static> = unsafe { std::mem::transmute(work) };
@@ -165,8 +171,8 @@ impl Shared {
         let old = self
             .word
             .fetch_update(Release, Relaxed, |w| Some(w.wrapping_add(NUMBER) | OPEN));
-        if old.is_ok_and(|w| w & ASLEEP != 0) {
-            self.wake(helpers);
+        if wake > 0 && old.is_ok_and(|w| w & ASLEEP != 0) {
+            self.wake(wake);
         }
     }
 

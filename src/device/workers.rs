@@ -6,13 +6,15 @@ use super::eval;
 use crate::actor::crew::Crew;
 use crate::error::Cause;
 use crate::graph::Op;
-use crate::plan::effort::WORTH_HELP;
+use crate::plan::effort::{WORTH_HELP, WORTH_SHARING};
 use crate::sync::channel;
 use candle_core::Tensor;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use std::num::NonZero;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread::available_parallelism;
+use std::time::Instant;
 
 /// The threads of an executor: those of the process, or its own.
 #[derive(Default)]
@@ -21,6 +23,7 @@ pub(crate) struct Workers {
     threads: Option<usize>,
     crew: OnceLock<Crew>,
     pool: OnceLock<Option<ThreadPool>>,
+    missed: Missed,
 }
 
 /// Those of the process.
@@ -28,7 +31,65 @@ static ALL: Workers = Workers {
     threads: None,
     crew: OnceLock::new(),
     pool: OnceLock::new(),
+    missed: Missed::new(),
 };
+
+/// Who helps with a step.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Help {
+    /// On how many threads it runs at most, this one included.
+    pub(super) threads: usize,
+    /// Whether those who sleep are woken for it.
+    wake: bool,
+}
+
+impl Help {
+    /// Nobody.
+    const NONE: Self = Self {
+        threads: 1,
+        wake: false,
+    };
+}
+
+/// Steps that somebody awake would have helped with, one soon after another.
+#[derive(Default)]
+struct Missed {
+    since: OnceLock<Instant>,
+    /// When the last one was, in nanoseconds.
+    last: AtomicU64,
+    count: AtomicU64,
+}
+
+impl Missed {
+    /// So soon after the last one, a helper that had been there would still be looking for work.
+    const SOON: u64 = 100_000;
+    /// After so many somebody is woken: rare steps are not worth it.
+    const MANY: u64 = 4;
+
+    const fn new() -> Self {
+        Self {
+            since: OnceLock::new(),
+            last: AtomicU64::new(0),
+            count: AtomicU64::new(0),
+        }
+    }
+
+    /// One more. Whether it is worth waking somebody for those to come.
+    fn again(&self) -> bool {
+        let now = self.since.get_or_init(Instant::now).elapsed().as_nanos() as u64;
+        // ORDERING: Relaxed; estimates. Several executors may share them.
+        let last = self.last.swap(now, Relaxed);
+        if now.saturating_sub(last) > Self::SOON {
+            self.count.store(0, Relaxed); // ORDERING: as above
+            return false;
+        }
+        let missed = self.count.fetch_add(1, Relaxed) + 1; // ORDERING: as above
+        if missed >= Self::MANY {
+            self.count.store(0, Relaxed); // ORDERING: as above
+        }
+        missed >= Self::MANY
+    }
+}
 
 impl Workers {
     /// So many threads; by default those that all executors share, as many as the process may use.
@@ -76,21 +137,41 @@ impl Workers {
         self.threads.unwrap_or_else(|| *USABLE.get_or_init(usable))
     }
 
+    /// Who helps with a step of so much effort.
+    pub(super) fn help(&self, effort: usize) -> Help {
+        let threads = self.threads();
+        if threads == 1 || effort < WORTH_SHARING {
+            return Help::NONE;
+        }
+        let wake = effort >= WORTH_HELP;
+        if wake || self.crew().is_awake() {
+            return Help { threads, wake };
+        }
+        // whoever is woken comes late for this one, but in time for the next of many
+        match self.owner().missed.again() {
+            true => Help {
+                threads,
+                wake: true,
+            },
+            false => Help::NONE,
+        }
+    }
+
     /// Runs parts side by side, on so many threads at most: on this one, and on those of the crew
     /// that come while there are parts left. Whoever is done with a part takes the next.
     pub(super) fn share<P: Send>(
         &self,
-        threads: usize,
+        help: Help,
         parts: impl Iterator<Item = P>,
         run: impl Fn(P) + Sync,
     ) {
-        if threads <= 1 {
+        if help.threads <= 1 {
             return parts.for_each(run);
         }
         let (add, left) = channel::unbounded();
         parts.for_each(|part| drop(add.send(part))); // `left` is there
-        self.crew()
-            .share(threads - 1, &|| left.try_iter().for_each(&run));
+        let work = || left.try_iter().for_each(&run);
+        self.crew().share(help.threads - 1, help.wake, &work);
     }
 
     /// Runs each of several things that cost about so many simple operations together: on one
@@ -102,16 +183,12 @@ impl Workers {
         run: impl Fn(P, &Workers) -> R + Sync,
     ) -> Vec<R> {
         let alone = Workers::new(Some(1));
-        let threads = if work < WORTH_HELP { 1 } else { self.threads() };
+        let mut help = self.help(work);
+        help.threads = help.threads.min(parts.len());
         let results: Vec<OnceLock<R>> = parts.iter().map(|_| OnceLock::new()).collect();
-        let threads = threads.min(parts.len());
-        self.share(
-            threads,
-            parts.into_iter().zip(&results),
-            |(part, result)| {
-                let _ = result.set(run(part, &alone)); // set here only
-            },
-        );
+        self.share(help, parts.into_iter().zip(&results), |(part, result)| {
+            let _ = result.set(run(part, &alone)); // set here only
+        });
         let results = results.into_iter().filter_map(OnceLock::into_inner);
         results.collect()
     }

@@ -1,13 +1,16 @@
 //! About how long a step of the engine takes, as far as that decides who runs it.
 
 use super::product::Sides;
-use super::program::What;
+use super::program::{RowOp, What};
 use super::types::Compute;
 use super::{Fused, Product, Step};
+use crate::graph::UnaryOp;
 
-/// A step of so many simple operations takes some ten microseconds: from here on other threads help,
-/// with one step or with several together. Nobody waits for a thread that comes late.
+/// A step of so many simple operations is worth waking other threads for, which takes as long as many of
+/// these: for one step, or for several together. Nobody waits for a thread that comes late.
 pub(crate) const WORTH_HELP: usize = 1 << 21;
+/// A step of so many is worth sharing with threads that are looking for work: some ten microseconds.
+pub(crate) const WORTH_SHARING: usize = 1 << 16;
 
 /// So many multiplications take as long as reading one number from memory.
 const READING: usize = 8;
@@ -26,17 +29,29 @@ impl Step {
 impl Fused {
     /// About how many simple operations it takes as long as. Functions of f64 are calls.
     pub(crate) fn effort(&self) -> usize {
-        const CALL: usize = 32;
-        let calls = self.compute == Compute::F64;
+        let function = if self.compute == Compute::F64 { 32 } else { 8 };
         let cost = |what| match what {
-            What::Unary(..) | What::Elu(..) | What::Powf(..) | What::Row(..) if calls => CALL,
-            What::Pair { .. } | What::RmsNorm(..) => 2,
-            What::LayerNorm(..) => 3,
+            What::Unary(op, _) if is_function(op) => function,
+            What::Elu(..) | What::Powf(..) => function,
+            What::Row(RowOp::Softmax | RowOp::LogSoftmax, _) => function + 4,
+            What::Pair { .. } => 2,
+            What::RmsNorm(..) => 3,
+            What::LayerNorm(..) => 4,
             _ => 1,
         };
         let each: usize = self.instrs.iter().map(|instr| cost(instr.what)).sum();
         self.rows.saturating_mul(self.cols).saturating_mul(each)
     }
+}
+
+/// Whether it is more than an instruction or two.
+fn is_function(op: UnaryOp) -> bool {
+    use UnaryOp::{Abs, Ceil, Floor, Neg, Recip, Relu, Round, Sign, Sqr, Sqrt};
+    let simple = matches!(
+        op,
+        Neg | Recip | Sqr | Sqrt | Abs | Floor | Ceil | Round | Sign | Relu
+    );
+    !simple
 }
 
 impl Product {

@@ -67,8 +67,25 @@ pub fn share_twice() {
     let crew = crew();
     for slow in [false, true] {
         let parts = Parts::new(2, slow);
-        crew.share(1, &|| parts.work());
+        crew.share(1, true, &|| parts.work());
         parts.check();
+    }
+}
+
+/// Helpers that sleep are left alone, and those that are still looking may come: every part is done once,
+/// and the next who wakes them finds them.
+pub fn share_without_waking() {
+    let crew = crew();
+    for wake in [false, true] {
+        let parts = Parts::new(2, wake);
+        let awake = crew.is_awake();
+        crew.share(1, wake, &|| parts.work());
+        parts.check();
+        saw(match (awake, wake) {
+            (true, false) => "looking",
+            (false, false) => "asleep",
+            _ => "woken",
+        });
     }
 }
 
@@ -78,11 +95,11 @@ pub fn two_callers() {
     let c = crew.clone();
     let other = thread::spawn("t".into(), move || {
         let parts = Parts::new(1, false);
-        c.share(1, &|| parts.work());
+        c.share(1, true, &|| parts.work());
         parts.check();
     });
     let parts = Parts::new(1, false);
-    crew.share(1, &|| parts.work());
+    crew.share(1, true, &|| parts.work());
     parts.check();
     other.expect("a thread").join().unwrap();
 }
@@ -102,8 +119,8 @@ pub fn shared_work_panics() {
             thread::yield_now();
         }
     };
-    assert!(catch_unwind(AssertUnwindSafe(|| crew.share(1, &work))).is_err());
+    assert!(catch_unwind(AssertUnwindSafe(|| crew.share(1, true, &work))).is_err());
     let parts = Parts::new(1, false);
-    crew.share(1, &|| parts.work());
+    crew.share(1, true, &|| parts.work());
     parts.check();
 }

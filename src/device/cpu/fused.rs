@@ -6,7 +6,6 @@ use super::number::Element;
 use super::tile::{self, Register, Tile};
 use crate::device::workers::{PARTS, Workers};
 use crate::graph::fragment::ValueId;
-use crate::plan::effort::WORTH_HELP;
 use crate::plan::program::{Arg, Fused, Instr, What};
 use crate::plan::types::{Compute, Number};
 use candle_core::DType;
@@ -72,11 +71,11 @@ fn divide<T: Stored>(
     if total == 0 {
         return;
     }
-    let threads = match step.effort() >= WORTH_HELP {
-        true => workers.threads(),
-        false => 1,
+    let help = workers.help(step.effort());
+    let pieces = match help.threads {
+        1 => 1,
+        threads => threads * PARTS,
     };
-    let pieces = if threads == 1 { 1 } else { threads * PARTS };
     let each = (total / step.unit).div_ceil(pieces) * step.unit;
     let each_out = if step.per_row { each / step.unit } else { each };
     let parts = out.chunks_mut(each_out).enumerate().map(|(i, out)| Part {
@@ -89,7 +88,7 @@ fn divide<T: Stored>(
         own: &[],
         over,
     });
-    workers.share(threads, parts, Part::run);
+    workers.share(help, parts, Part::run);
 }
 
 /// Runs a step on the elements from `first` on, as many as `out` has room for. Of the operands

@@ -118,7 +118,7 @@ mod tests {
 
     #[test]
     fn a_buffer_comes_back_if_it_fits() {
-        let mut pool = Pool::new(1 << 20);
+        let mut pool = Pool::new(1 << 20, Arc::default());
         let buffer = pool.take::<f32>(SMALLEST).unwrap();
         let address = buffer.as_ptr();
         pool.put(buffer);
@@ -134,7 +134,7 @@ mod tests {
 
     #[test]
     fn the_oldest_goes_when_there_are_too_many() {
-        let mut pool = Pool::new(2 * SMALLEST as u64);
+        let mut pool = Pool::new(2 * SMALLEST as u64, Arc::default());
         let buffers: Vec<_> = (0..3).map(|_| pool.take(SMALLEST).unwrap()).collect();
         let addresses: Vec<_> = buffers.iter().map(|b: &Vec<u8>| b.as_ptr()).collect();
         buffers.into_iter().for_each(|buffer| pool.put(buffer));
@@ -152,7 +152,7 @@ mod tests {
     #[test]
     fn no_memory_is_an_error() {
         assert!(matches!(
-            Pool::new(0).take::<f32>(usize::MAX / 8),
+            Pool::new(0, Arc::default()).take::<f32>(usize::MAX / 8),
             Err(Cause::OutOfMemory { .. })
         ));
     }

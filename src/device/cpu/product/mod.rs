@@ -21,10 +21,9 @@ mod right;
 use super::data::{Data, Out, Shared};
 use super::fused;
 use crate::device::meter::Meter;
-use crate::device::workers::{PARTS, Workers};
+use crate::device::workers::{Help, PARTS, Workers};
 use crate::graph::Kept;
 use crate::plan::Product;
-use crate::plan::effort::WORTH_HELP;
 use crate::plan::product::{PRODUCTS, Sides};
 use crate::plan::types::Compute;
 use job::Raws;
@@ -136,14 +135,11 @@ fn run_in<'a, R: Real>(
         cols: 0..step.n,
         out: out.shared(),
     };
-    let threads = match step.effort() < WORTH_HELP {
-        true => 1,
-        false => workers.threads(),
-    };
-    if threads > 1 && job.is_few_whole_rows(threads) {
-        return job.in_two_steps(threads, out, workers);
+    let help = workers.help(step.effort());
+    if help.threads > 1 && job.is_few_whole_rows(help.threads) {
+        return job.in_two_steps(help, out, workers);
     }
-    workers.share(threads, job.divided(threads).into_iter(), Job::run);
+    workers.share(help, job.divided(help.threads).into_iter(), Job::run);
 }
 
 /// A right side as it was packed before, if the same tensor is multiplied by again and again: from
@@ -209,13 +205,14 @@ impl<R: Real> Job<'_, R> {
     }
 
     /// Has the threads share the columns of the products, and runs the program then.
-    fn in_two_steps(mut self, threads: usize, out: Out<'_>, workers: &Workers) {
+    fn in_two_steps(mut self, help: Help, out: Out<'_>, workers: &Workers) {
         let mut raws: SmallVec<[Vec<R>; 2]> = SmallVec::new();
         for which in (0..2).filter(|&which| self.products[which].is_some()) {
             let mut raw: Vec<R> = Vec::with_capacity(out.len());
             self.out = R::out(&mut raw.spare_capacity_mut()[..out.len()]).shared();
             self.bare = Some(which);
-            workers.share(threads, self.clone().divided(threads).into_iter(), Job::run);
+            let parts = self.clone().divided(help.threads);
+            workers.share(help, parts.into_iter(), Job::run);
             // SAFETY: there is room for so many, and the jobs wrote every element of the product.
             unsafe { raw.set_len(out.len()) };
             raws.push(raw);
