@@ -123,6 +123,7 @@ faults! {
     "actor/owner.rs": "            E::Kind::given_up(&mut payload.work, place);" => "            let _ = (&mut payload.work, place);", given_up_beside, "neither an origin nor a slot";
     // helpers
     "actor/crew.rs": "(w & OPEN != 0 && number(w) != last).then_some(w + INSIDE)" => "(number(w) != last).then_some(w + INSIDE)", share_twice, RACE;
+    "actor/crew.rs": "(w & OPEN != 0 && number(w) != last).then_some(w + INSIDE)" => "(number(w) != last).then_some(w + INSIDE)", share_without_waking, RACE;
     "actor/crew.rs": "let entered = self.word.fetch_update(Acquire, Relaxed, |w| {" => "let entered = self.word.fetch_update(Relaxed, Relaxed, |w| {", share_twice, RACE;
     "actor/crew.rs": ".fetch_update(Release, Relaxed, |w| Some(w.wrapping_add(NUMBER) | OPEN));" => ".fetch_update(Relaxed, Relaxed, |w| Some(w.wrapping_add(NUMBER) | OPEN));", share_twice, RACE;
     "actor/crew.rs": "self.word.fetch_sub(INSIDE, Release)" => "self.word.fetch_sub(INSIDE, Relaxed)", share_twice, RACE;
