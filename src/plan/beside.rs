@@ -21,6 +21,11 @@ pub(crate) type Beside = SmallVec<[Range<u32>; 2]>;
 /// Puts steps that run side by side next to each other. Every operand is still computed before it
 /// is used.
 pub(super) fn arrange(steps: Vec<Step>, values: usize) -> (Vec<Step>, Beside) {
+    arrange_from(steps, values, WORTH_HELP)
+}
+
+/// The same, where steps of this effort together are worth a second thread.
+fn arrange_from(steps: Vec<Step>, values: usize, worth: usize) -> (Vec<Step>, Beside) {
     let mut pending = vec![false; values];
     for step in &steps {
         pending[step.value() as usize] = true;
@@ -32,7 +37,7 @@ pub(super) fn arrange(steps: Vec<Step>, values: usize) -> (Vec<Step>, Beside) {
         if left[first].is_none() {
             continue;
         }
-        let places = together(&left, first, &pending);
+        let places = together(&left, first, &pending, worth);
         let start = arranged.len() as u32;
         arranged.extend(places.iter().filter_map(|&place| left[place].take()));
         let range = start..arranged.len() as u32;
@@ -47,7 +52,12 @@ pub(super) fn arrange(steps: Vec<Step>, values: usize) -> (Vec<Step>, Beside) {
 }
 
 /// The steps that run beside the first one that is left, which is among them.
-fn together(left: &[Option<Step>], first: usize, pending: &[bool]) -> SmallVec<[usize; 8]> {
+fn together(
+    left: &[Option<Step>],
+    first: usize,
+    pending: &[bool],
+    worth: usize,
+) -> SmallVec<[usize; 8]> {
     let is_made = |value: &ValueId| !pending[*value as usize];
     let fits = |step: &Step| is_small(step) && step.inputs().iter().all(is_made);
     let alone = SmallVec::from_elem(first, 1);
@@ -58,7 +68,7 @@ fn together(left: &[Option<Step>], first: usize, pending: &[bool]) -> SmallVec<[
     let fit = (first..ahead).filter(|&place| left[place].as_ref().is_some_and(fits));
     let places: SmallVec<[usize; 8]> = fit.take(MOST).collect();
     let effort = |&place: &usize| left[place].as_ref().map_or(0, Step::effort);
-    match places.iter().map(effort).sum::<usize>() >= WORTH_HELP {
+    match places.iter().map(effort).sum::<usize>() >= worth {
         true => places,
         false => alone,
     }
@@ -71,10 +81,14 @@ fn is_small(step: &Step) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Passes, Plan, Planner};
+    use super::super::{Passes, Plan, Planner, Step};
+    use super::arrange_from;
     use crate::graph::LazyTensor;
     use crate::graph::fragment::Fragment;
     use candle_core::{Device, Tensor};
+    use rand::rngs::StdRng;
+    use rand::{Rng, SeedableRng};
+    use std::collections::BTreeSet;
     use std::sync::Arc;
 
     fn plan(outputs: &[&LazyTensor]) -> Arc<Plan> {
@@ -145,5 +159,64 @@ mod tests {
 
     fn steps_make(plan: &Plan, value: u32) -> bool {
         plan.steps.iter().any(|step| step.value() == value)
+    }
+
+    /// A graph of so many operations on random earlier results.
+    fn random(nodes: usize, rng: &mut impl Rng) -> Vec<LazyTensor> {
+        let mut values = vec![leaf(3, 3), leaf(3, 3)];
+        for _ in 0..nodes {
+            let pick = |rng: &mut _| values[Rng::random_range(rng, 0..values.len())].clone();
+            let (x, y) = (pick(rng), pick(rng));
+            values.push(match rng.random_range(0..5) {
+                0 => x.matmul(&y).unwrap(),
+                1 => x.softmax(1).unwrap(),
+                2 => x.t().unwrap().contiguous().unwrap(),
+                3 => x
+                    .arg_sort_last_dim(true)
+                    .unwrap()
+                    .to_dtype(x.dtype())
+                    .unwrap(),
+                _ => (&x + &y).unwrap(),
+            });
+        }
+        values
+    }
+
+    /// However steps are arranged: each once, its operands before it, none of them beside it.
+    #[test]
+    fn any_graph_keeps_its_order() {
+        let mut rng = StdRng::seed_from_u64(7);
+        let mut together = 0;
+        for round in 0..300 {
+            let all = random(1 + round % 60, &mut rng);
+            let plan = plan(&all.iter().skip(2).step_by(3).collect::<Vec<_>>());
+            let Ok(plan) = Arc::try_unwrap(plan) else {
+                unreachable!("nothing is kept")
+            };
+            let (count, computed): (_, BTreeSet<u32>) = (
+                plan.steps.len(),
+                plan.steps.iter().map(Step::value).collect(),
+            );
+            let (steps, beside) = arrange_from(plan.steps, plan.values, 1);
+            assert_eq!(steps.len(), count);
+            let mut made = BTreeSet::new();
+            let mut ranges = beside.iter().peekable();
+            let mut next = 0u32;
+            while let Some(first) = steps.get(next as usize) {
+                let several = ranges.next_if(|range| range.start == next);
+                let range = several.cloned().unwrap_or(next..next + 1);
+                together += usize::from(range.len() > 1);
+                assert!(range.len() == 1 || !matches!(first, Step::Op(_)));
+                let steps = &steps[range.start as usize..range.end as usize];
+                for input in steps.iter().flat_map(Step::inputs) {
+                    assert!(made.contains(&input) || !computed.contains(&input));
+                }
+                made.extend(steps.iter().map(Step::value));
+                next = range.end;
+            }
+            assert_eq!(made, computed);
+            assert!(ranges.next().is_none());
+        }
+        assert!(together > 300, "{together}");
     }
 }
