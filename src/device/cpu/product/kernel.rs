@@ -1,5 +1,6 @@
 //! The innermost loop: a tile of the product in registers.
 
+use super::packed::Line;
 use super::real::{Panel, Real};
 use pulp::{Simd, WithSimd};
 
@@ -42,6 +43,12 @@ const fn asks_ahead(rows: usize, regs: usize) -> bool {
 
 /// How many rows ahead: a page of panel on the widest instruction set.
 const AHEAD: usize = 32;
+
+/// Cache lines of a row of a panel.
+#[inline(always)]
+fn row_lines<S: Simd, P: Panel>() -> usize {
+    (width::<S, P::Sum>() * size_of::<P>()).div_ceil(Line::BYTES)
+}
 
 /// A register of what is summed.
 type Register<S, P> = <<P as Panel>::Sum as Real>::Register<S>;
@@ -129,9 +136,9 @@ impl<P: Panel, const M: usize, const W: usize> WithSimd for Fixed<'_, P, M, W> {
             // one for each turn of the loop.
             unsafe { step::<S, P, M, W>(simd, &mut sums, a, tile.a_row, &b) };
             if const { asks_ahead(M, W) } {
-                for (j, start) in b.iter().enumerate() {
-                    let inside = P::place(j % PANEL_REGS, 0, P::Sum::lanes::<S>());
-                    prefetch(start.wrapping_add(AHEAD * tile.b_step + inside));
+                let row = b[0].wrapping_add(AHEAD * tile.b_step);
+                for line in 0..row_lines::<S, P>() {
+                    prefetch(row.wrapping_byte_add(line * Line::BYTES));
                 }
             }
             a = a.wrapping_add(tile.a_col);
@@ -208,14 +215,27 @@ unsafe fn step<S: Simd, P: Panel, const M: usize, const W: usize>(
     a_row: usize,
     b: &[*const P; W],
 ) {
+    // SAFETY: the caller promised `M` elements of A.
+    let a = |i: usize| P::Sum::splat(simd, unsafe { *a.add(i * a_row) });
     // SAFETY: the caller promised these registers of B.
-    let b: [Register<S, P>; W] =
-        std::array::from_fn(|j| unsafe { P::load(simd, b[j], j % PANEL_REGS) });
-    for (i, row) in sums.iter_mut().enumerate() {
-        // SAFETY: the caller promised `M` elements of A.
-        let a = P::Sum::splat(simd, unsafe { *a.add(i * a_row) });
-        for (sum, &b) in row.iter_mut().zip(&b) {
-            *sum = P::Sum::mul_add(simd, a, b, *sum);
+    let b = |j: usize| unsafe { P::load(simd, b[j], j % PANEL_REGS) };
+    // The side with fewer registers is held, and the other passes by: three rows of four registers
+    // would not fit sixteen registers the other way round.
+    if const { M < W } {
+        let a: [Register<S, P>; M] = std::array::from_fn(a);
+        for j in 0..W {
+            let b = b(j);
+            for (row, &a) in sums.iter_mut().zip(&a) {
+                row[j] = P::Sum::mul_add(simd, a, b, row[j]);
+            }
+        }
+    } else {
+        let b: [Register<S, P>; W] = std::array::from_fn(b);
+        for (i, row) in sums.iter_mut().enumerate() {
+            let a = a(i);
+            for (sum, &b) in row.iter_mut().zip(&b) {
+                *sum = P::Sum::mul_add(simd, a, b, *sum);
+            }
         }
     }
 }
