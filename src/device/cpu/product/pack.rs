@@ -9,6 +9,8 @@ use std::ops::Range;
 /// Rows that a transposing copy takes at once: one cache line of each source column, so that
 /// columns which share a cache set do not push each other out half read.
 const DEPTH: usize = 16;
+/// Panels that are copied side by side.
+const SIDE_BY_SIDE: usize = 8;
 
 /// A matrix that can be packed into panels of `P`.
 pub(super) trait Packs<P: Panel>: Copy {
@@ -66,16 +68,16 @@ impl<P: Panel, T: Source<P>> WithSimd for Pack<'_, T, P> {
         if b.rows() == 0 {
             return;
         }
+        if b.col_stride() == 1 {
+            // SAFETY: `pack` promised room for these panels.
+            return unsafe { copy::<S, T, P>(b, self.cols, self.to) };
+        }
         for (p, first) in self.cols.clone().step_by(width).enumerate() {
             let cols = width.min(self.cols.end - first);
             // SAFETY: `first` is a column of `b`, and `pack` promised room for this panel.
             unsafe {
                 let from = b.as_ptr().add(first * b.col_stride());
                 let to = self.to.add(p * b.rows() * width);
-                if b.col_stride() == 1 {
-                    copy::<S, T, P>(b, from, cols, to);
-                    continue;
-                }
                 if cols < width {
                     // All at once: row by row would be a call for each.
                     to.write_bytes(0, b.rows() * width);
@@ -90,40 +92,57 @@ impl<P: Panel, T: Source<P>> WithSimd for Pack<'_, T, P> {
     }
 }
 
-/// Copies runs of rows, with zeros for missing columns. Full ones have a length that the compiler
-/// knows: calls of `memcpy` and `memset` for such short runs would cost more than the copy itself.
+/// Copies runs of rows into some panels side by side: what lies in a row one after another is read
+/// so, though each panel takes but a line or two of it.
 ///
 /// # Safety
 ///
-/// `from` is an element of the first row of `b` with `cols` columns from there on, at most a
-/// panel; `to` has room for the rows of `b` at full width; the column stride is one.
+/// As [`Packs::pack`]; the column stride is one.
 #[inline(always)]
-unsafe fn copy<S: Simd, T: Source<P>, P: Panel>(
-    b: Mat<'_, T>,
-    from: *const T,
-    cols: usize,
-    to: *mut P,
-) {
-    let (lanes, width) = (P::Sum::lanes::<S>(), width::<S, P::Sum>());
-    for p in 0..b.rows() {
-        // SAFETY: `p` is a row of `b`, and the caller promised room for the whole row.
-        let (from, to) = unsafe { (from.add(p * b.row_stride()), to.add(p * width)) };
-        let to = |j: usize| to.wrapping_add(P::place(j / lanes, j % lanes, lanes));
-        if cols == width {
-            for j in 0..width {
-                // SAFETY: as above; all columns are there.
-                unsafe { *to(j) = (*from.add(j)).wide() };
+unsafe fn copy<S: Simd, T: Source<P>, P: Panel>(b: Mat<'_, T>, cols: Range<usize>, to: *mut P) {
+    let width = width::<S, P::Sum>();
+    for some in cols.clone().step_by(width * SIDE_BY_SIDE) {
+        let some = some..cols.end.min(some + width * SIDE_BY_SIDE);
+        for p in 0..b.rows() {
+            for first in some.clone().step_by(width) {
+                let panel = (first - cols.start) / width;
+                // SAFETY: these are a row and columns of `b`, and the caller promised room for
+                // all its rows in this panel.
+                unsafe {
+                    let from = b.as_ptr().add(p * b.row_stride() + first);
+                    let to = to.add((panel * b.rows() + p) * width);
+                    copy_run::<S, T, P>(from, width.min(some.end - first), to);
+                }
             }
-            continue;
         }
+    }
+}
+
+/// Copies one row of a panel, with zeros for missing columns. Full ones have a length that the
+/// compiler knows: calls of `memcpy` and `memset` for such short runs would cost more than the copy
+/// itself.
+///
+/// # Safety
+///
+/// `from` has `cols` elements, at most a panel's; `to` has room for a row of a panel.
+#[inline(always)]
+unsafe fn copy_run<S: Simd, T: Source<P>, P: Panel>(from: *const T, cols: usize, to: *mut P) {
+    let (lanes, width) = (P::Sum::lanes::<S>(), width::<S, P::Sum>());
+    let to = |j: usize| to.wrapping_add(P::place(j / lanes, j % lanes, lanes));
+    if cols == width {
         for j in 0..width {
-            // SAFETY: as above; only columns before `cols` are read.
-            unsafe {
-                *to(j) = match j < cols {
-                    true => (*from.add(j)).wide(),
-                    false => P::default(),
-                };
-            }
+            // SAFETY: the caller's promise; all columns are there.
+            unsafe { *to(j) = (*from.add(j)).wide() };
+        }
+        return;
+    }
+    for j in 0..width {
+        // SAFETY: as above; only columns before `cols` are read.
+        unsafe {
+            *to(j) = match j < cols {
+                true => (*from.add(j)).wide(),
+                false => P::default(),
+            };
         }
     }
 }
