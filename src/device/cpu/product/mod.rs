@@ -32,7 +32,7 @@ use matrix::AnyMat;
 use packed::Packed;
 use pulp::Arch;
 use real::Real;
-use right::IN_PLACE;
+use right::is_small;
 use smallvec::SmallVec;
 use std::ops::Range;
 use std::sync::Arc;
@@ -150,8 +150,8 @@ fn packed<'a, R: Real>(
     rows: usize,
     (kept, meter): (&'a Kept, &Arc<Meter>),
 ) -> Option<KeptPanels<'a, R>> {
-    let few = k.saturating_mul(b.row) <= IN_PLACE && n.is_multiple_of(MAX_WIDTH);
-    let as_good_as_packed = b.col == 1 && few && R::elements(data).is_some();
+    let small = is_small(k.saturating_mul(b.row), rows) && n.is_multiple_of(MAX_WIDTH);
+    let as_good_as_packed = b.col == 1 && small && R::elements(data).is_some();
     let shared = b.batch.iter().all(|&step| step == 0);
     if !shared || as_good_as_packed {
         return None;

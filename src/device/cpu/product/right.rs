@@ -1,5 +1,6 @@
 //! The right side of a product, as panels.
 
+use super::MANY_ROWS;
 use super::dots;
 use super::driver::{Driver, Panels};
 use super::kernel::{tile_rows, width};
@@ -11,7 +12,15 @@ use pulp::{Simd, WithSimd};
 use std::ops::Range;
 
 /// Elements of a right side that stays in the second cache while it is read where it is.
-pub(super) const IN_PLACE: usize = 1 << 16;
+const IN_PLACE: usize = 1 << 16;
+/// The same for the first cache. The rows of a panel of a longer one share few of its sets and push
+/// each other out: with many rows, to read them again for each tile costs more than to pack.
+const IN_PLACE_MANY_ROWS: usize = 1 << 13;
+
+/// Whether a right side of so many elements, from first to last, is worth reading where it is.
+pub(super) const fn is_small(elements: usize, rows: usize) -> bool {
+    elements <= IN_PLACE && (rows < MANY_ROWS || elements <= IN_PLACE_MANY_ROWS)
+}
 
 /// The right side of a product.
 #[derive(Clone, Copy)]
@@ -28,8 +37,8 @@ impl<R: Real> Right<'_, R> {
             Right::Packed(_) | Right::Short(_) => true,
             Right::Plain(AnyMat::BF16(_) | AnyMat::F16(_)) => false,
             Right::Plain(b) => {
-                let few = b.rows().saturating_mul(b.row_stride()) <= IN_PLACE;
-                b.col_stride() == 1 && (rows <= tile_rows::<S>() || few)
+                let small = is_small(b.rows().saturating_mul(b.row_stride()), rows);
+                b.col_stride() == 1 && (rows <= tile_rows::<S>() || small)
             }
         }
     }
