@@ -72,7 +72,7 @@ fn check_type<S: Simd, R: Real + Into<f64>, T: Copy + Into<f64>>(
         width,
         width + 1,
         4 * width,
-        5 * width + 1,
+        9 * width + 1,
     ];
     for m in (1..20).chain([40]) {
         for n in columns {
