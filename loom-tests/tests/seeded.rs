@@ -16,8 +16,9 @@ use faults::{FAULTS, Fault};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::Mutex;
 use std::time::Instant;
-use std::{env, fs};
+use std::{env, fs, thread};
 
 /// What is not copied: nothing of it is built.
 const LEFT_OUT: &[&str] = &["target", ".git", ".ci", ".cargo", "docs", "loom-tests"];
@@ -36,16 +37,17 @@ opt-level = 3
 opt-level = 0
 ";
 
-/// A copy of the package and of the scenarios.
+/// A copy of the package and of the scenarios. There are several: building one is the work of one
+/// core.
 struct Copy {
     root: PathBuf,
     build: PathBuf,
 }
 
 impl Copy {
-    fn new() -> Self {
+    fn new(number: usize) -> Self {
         let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let work = Path::new(env!("CARGO_TARGET_TMPDIR")).join("seeded");
+        let work = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("seeded-{number}"));
         let (root, build) = (work.join("copy"), work.join("build"));
         let _ = fs::remove_dir_all(&root);
         copy(&here.join(".."), &root);
@@ -68,12 +70,24 @@ impl Copy {
             .args(args)
             .current_dir(self.root.join("loom-tests"))
             .env("CARGO_TARGET_DIR", &self.build)
+            .env("CARGO_INCREMENTAL", "1") // also where the caller builds everything once
             .env("RUSTFLAGS", "--cfg candlewick_core --cfg candlewick_loom")
             .env("CANDLEWICK_COVERAGE", "0") // a fault is to be caught, not missed by all
             .env("CANDLEWICK_SHIM", "weak")
             .env_remove("CANDLEWICK_SHADOW")
             .env_remove("LOOM_MAX_PREEMPTIONS");
         cargo
+    }
+
+    /// Another like this one, with what was built for this one of other packages.
+    fn another(&self, number: usize) -> Self {
+        let other = Self::new(number);
+        let _ = fs::remove_dir_all(&other.build);
+        // cargo looks at the times of files
+        let mut copy = Command::new("cp");
+        copy.arg("-a").args([&self.build, &other.build]);
+        assert!(copy.status().is_ok_and(|status| status.success()), "cp");
+        other
     }
 
     fn build(&self) -> Result<(), String> {
@@ -91,11 +105,11 @@ impl Copy {
         self.cargo(&["--", "--exact", &test, "--nocapture"])
     }
 
-    /// Whether a scenario passes in the copy as it is. A look of a few seconds: `cargo test` is
-    /// what runs them in full.
+    /// Whether a scenario passes in the copy as it is. A short look: `cargo test` is what runs
+    /// them in full.
     fn passes(&self, scenario: &str) -> Result<(), String> {
         let mut run = self.run(scenario);
-        run.env("LOOM_MAX_DURATION", "5")
+        run.env("LOOM_MAX_DURATION", "1")
             .env("LOOM_CHECKPOINT_INTERVAL", "1000");
         let ran = run.output().expect("cargo");
         let passed = ran.status.success() && text(&ran).contains("test result: ok. 1 passed");
@@ -163,24 +177,19 @@ fn chosen() -> Vec<&'static Fault> {
     .collect()
 }
 
-#[test]
-#[ignore = "minutes: cargo test --release --test seeded -- --ignored"]
-fn every_fault_is_caught() {
-    let faults = chosen();
-    assert!(!faults.is_empty(), "no faults to seed");
-    let copy = Copy::new();
-    copy.build()
-        .unwrap_or_else(|error| panic!("the copy does not build\n{error}"));
+/// What one copy finds wrong with the scenarios and faults that it takes from the lists.
+fn work(
+    copy: &Copy,
+    scenarios: &Mutex<BTreeSet<&'static str>>,
+    faults: &Mutex<Vec<&'static Fault>>,
+) -> Vec<String> {
     let mut wrong = Vec::new();
-    let mut broken = BTreeSet::new();
-    let scenarios: BTreeSet<_> = faults.iter().map(|f| f.scenario).collect();
-    for scenario in scenarios {
+    while let Some(scenario) = take(scenarios, |left| left.pop_first()) {
         if let Err(why) = copy.passes(scenario) {
-            broken.insert(scenario);
             wrong.push(format!("{scenario} does not pass without a fault\n{why}"));
         }
     }
-    for fault in faults.iter().filter(|f| !broken.contains(f.scenario)) {
+    while let Some(fault) = take(faults, Vec::pop) {
         let start = Instant::now();
         let result = copy.seed(fault);
         let verdict = match result {
@@ -196,11 +205,41 @@ fn every_fault_is_caught() {
             wrong.push(format!("{fault:?}\n{why}"));
         }
     }
+    wrong
+}
+
+fn take<L, T>(list: &Mutex<L>, next: impl FnOnce(&mut L) -> Option<T>) -> Option<T> {
+    next(&mut list.lock().unwrap())
+}
+
+#[test]
+#[ignore = "minutes: cargo test --release --test seeded -- --ignored"]
+fn every_fault_is_caught() {
+    let chosen = chosen();
+    assert!(!chosen.is_empty(), "no faults to seed");
+    let count = chosen.len();
+    let scenarios = Mutex::new(chosen.iter().map(|f| f.scenario).collect());
+    // From the end of the list, so turned round; one file's faults stay next to each other.
+    let faults = Mutex::new(chosen.into_iter().rev().collect());
+    let first = Copy::new(0);
+    let built = first.build();
+    built.unwrap_or_else(|error| panic!("the copy does not build\n{error}"));
+    let several = thread::available_parallelism().map_or(1, |n| n.get().min(4));
+    let others: Vec<_> = (1..several).map(|number| first.another(number)).collect();
+    let copies: Vec<_> = std::iter::once(first).chain(others).collect();
+    let wrong: Vec<String> = thread::scope(|scope| {
+        let (scenarios, faults) = (&scenarios, &faults);
+        let workers = copies.iter();
+        let workers: Vec<_> = workers
+            .map(|copy| scope.spawn(move || work(copy, scenarios, faults)))
+            .collect();
+        let found = workers.into_iter().map(|worker| worker.join().unwrap());
+        found.flatten().collect()
+    });
     assert!(
         wrong.is_empty(),
-        "{} wrong, with {} faults:\n\n{}",
+        "{} wrong, with {count} faults:\n\n{}",
         wrong.len(),
-        faults.len(),
         wrong.join("\n\n")
     );
 }
