@@ -134,13 +134,14 @@ scenarios! {
     batch::delayed_vs_send, Some(1), false, ["together", "apart"];
     crew::share_twice, Some(2), false, ["one did all", "shared"];
     crew::share_without_waking, Some(2), false, ["one did all", "shared", "looking", "asleep"];
+    crew::share_parts, Some(2), false, ["side by side"];
     crew::two_callers, Some(1), false, ["one did all"];
     crew::shared_work_panics, Some(1), false, ["one did all"];
     turns::expire_vs_share, None, false, ["shared", "too late"];
     turns::expire_vs_await, None, false, [];
     turns::expire_vs_cancel, None, false, ["cancelled", "too late"];
     turns::late_vs_submit, Some(1), false, ["expired", "ran"];
-    turns::late_vs_dependent, Some(2), false, ["expired", "ran"];
+    turns::late_vs_dependent, Some(1), false, ["expired", "ran"];
     turns::flood_vs_single, Some(1), false, ["last", "between"];
     lending::wait_lends, Some(2), false, [];
     lending::lend_vs_owner, Some(2), false, ["lent", "owner"];

@@ -1,10 +1,10 @@
 //! Threads that help whoever has the turn with one large piece of work.
 //!
 //! A caller opens its work, does it itself, and closes it; helpers that are there in time enter and
-//! do it too. The work hands out its parts itself: whoever comes when none is left leaves at once.
-//! So the caller waits only for helpers that have entered, never for one that is still to be woken:
-//! waking takes as long as a small step of a plan. For the same reason helpers look for the next
-//! work for a while before they sleep.
+//! do it too. The work hands out its parts itself, as that of [`Crew::share_parts`] does: whoever
+//! comes when none is left leaves at once. So the caller waits only for helpers that have entered,
+//! never for one that is still to be woken: waking takes as long as a small step of a plan. For the
+//! same reason helpers look for the next work for a while before they sleep.
 //!
 //! One word says how it stands:
 //!
@@ -22,6 +22,7 @@ use crate::sync::Ordering::{Acquire, Relaxed, Release};
 use crate::sync::{Arc, AtomicU64, Mutex, UnsafeCell, thread};
 use std::any::Any;
 use std::fmt;
+use std::iter;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 const HELD: u64 = 1;
@@ -46,12 +47,14 @@ const YIELDS: usize = if cfg!(any(candlewick_loom, candlewick_shuttle)) {
     300
 };
 
-/// How often a caller looks whether the last helpers have left before it sleeps.
+/// How often a caller looks whether the last helpers have left before it sleeps: as long as a helper
+/// looks for work. What is left of a piece of work is mostly shorter than waking the caller would be.
 const LAST_SPINS: usize = if cfg!(any(candlewick_loom, candlewick_shuttle)) {
     1
 } else {
-    100
+    SPINS
 };
+const LAST_LOOKS: usize = LAST_SPINS + YIELDS;
 
 fn inside(word: u64) -> u64 {
     word % NUMBER / INSIDE
@@ -123,6 +126,20 @@ impl Crew {
         self.shared.sleepers.lock().len() < self.len()
     }
 
+    /// Does `run` with each of the parts, here and on helpers as [`Crew::share`] has it. Whoever is done
+    /// with a part takes the next: under a lock, so that making one must be short and no foreign code.
+    pub fn share_parts<P>(
+        &self,
+        helpers: usize,
+        wake: bool,
+        parts: impl Iterator<Item = P> + Send,
+        run: impl Fn(P) + Sync,
+    ) {
+        let parts = Mutex::new(parts.fuse());
+        let next = || parts.lock().next(); // lets go of the lock before the part is run
+        self.share(helpers, wake, &|| iter::from_fn(next).for_each(&run));
+    }
+
     /// Does `work` here and, at the same time, on up to so many helpers; alone if somebody else has
     /// the crew. Those who sleep are woken if `wake` says so; else only those come who are looking
     /// for work. When it returns, nobody does it any more. A panic of one of them is the caller's,
@@ -192,11 +209,13 @@ impl Shared {
     fn close(&self) {
         // ORDERING: Acquire, with the Release of `leave`: what helpers did is done, and seen.
         let mut word = self.word.fetch_and(!OPEN, Acquire);
-        let mut spins = 0;
+        let mut looks = 0;
         while inside(word) != 0 {
-            if spins < LAST_SPINS {
-                spins += 1;
+            looks += 1;
+            if looks <= LAST_SPINS {
                 thread::spin_loop();
+            } else if looks <= LAST_LOOKS {
+                thread::yield_now();
             } else {
                 self.caller.park();
             }

@@ -7,7 +7,6 @@ use crate::actor::crew::Crew;
 use crate::error::Cause;
 use crate::graph::Op;
 use crate::plan::effort::{WORTH_HELP, WORTH_SHARING};
-use crate::sync::channel;
 use candle_core::Tensor;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use std::num::NonZero;
@@ -159,19 +158,17 @@ impl Workers {
 
     /// Runs parts side by side, on so many threads at most: on this one, and on those of the crew
     /// that come while there are parts left. Whoever is done with a part takes the next.
-    pub(super) fn share<P: Send>(
+    pub(super) fn share<P>(
         &self,
         help: Help,
-        parts: impl Iterator<Item = P>,
+        parts: impl Iterator<Item = P> + Send,
         run: impl Fn(P) + Sync,
     ) {
         if help.threads <= 1 {
             return parts.for_each(run);
         }
-        let (add, left) = channel::unbounded();
-        parts.for_each(|part| drop(add.send(part))); // `left` is there
-        let work = || left.try_iter().for_each(&run);
-        self.crew().share(help.threads - 1, help.wake, &work);
+        let crew = self.crew();
+        crew.share_parts(help.threads - 1, help.wake, parts, run);
     }
 
     /// Runs each of several things that cost about so many simple operations together: on one

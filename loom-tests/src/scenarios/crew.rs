@@ -11,22 +11,23 @@ use std::sync::atomic::Ordering::SeqCst;
 struct Parts {
     /// Outside of the model: it orders nothing.
     next: AtomicUsize,
-    done: Vec<UnsafeCell<u32>>,
+    done: Vec<Part>,
     workers: AtomicUsize,
     /// Whether the other is let in between two parts.
     slow: bool,
 }
 
-// SAFETY: a part is written by the one who took its number; loom checks that it is read after.
-unsafe impl Sync for Parts {}
-// SAFETY: as above.
-unsafe impl Send for Parts {}
+/// How often a part was done.
+struct Part(UnsafeCell<u32>);
+
+// SAFETY: a part is written by the one who took it; loom checks that it is read after.
+unsafe impl Sync for Part {}
 
 impl Parts {
     fn new(count: usize, slow: bool) -> Self {
         Self {
             next: AtomicUsize::new(0),
-            done: (0..count).map(|_| UnsafeCell::new(0)).collect(),
+            done: (0..count).map(|_| Part(UnsafeCell::new(0))).collect(),
             workers: AtomicUsize::new(0),
             slow,
         }
@@ -37,7 +38,7 @@ impl Parts {
         while let Some(part) = self.done.get(self.next.fetch_add(1, SeqCst)) {
             any = true;
             // SAFETY: the number was taken once.
-            part.with_mut(|part| unsafe { *part += 1 });
+            part.0.with_mut(|part| unsafe { *part += 1 });
             if self.slow {
                 thread::yield_now();
             }
@@ -45,11 +46,16 @@ impl Parts {
         self.workers.fetch_add(usize::from(any), SeqCst);
     }
 
-    fn check(&self) {
+    fn all_done(&self) {
         for part in &self.done {
             // SAFETY: nobody writes any more; loom checks it.
-            part.with(|part| assert_eq!(unsafe { *part }, 1, "a part was not done once"));
+            part.0
+                .with(|part| assert_eq!(unsafe { *part }, 1, "a part was not done once"));
         }
+    }
+
+    fn check(&self) {
+        self.all_done();
         saw(match self.workers.load(SeqCst) {
             0 | 1 => "one did all",
             _ => "shared",
@@ -87,6 +93,23 @@ pub fn share_without_waking() {
             _ => "woken",
         });
     }
+}
+
+/// Parts from a list: each is done once, by whoever takes it, and seen by the caller.
+pub fn share_parts() {
+    let crew = crew();
+    let parts = Parts::new(2, false);
+    let running = AtomicUsize::new(0); // outside of the model, as in `Parts`
+    crew.share_parts(1, true, parts.done.iter(), |part| {
+        if running.fetch_add(1, SeqCst) > 0 {
+            saw("side by side");
+        }
+        // SAFETY: it is taken from the list once.
+        part.0.with_mut(|part| unsafe { *part += 1 });
+        thread::yield_now();
+        running.fetch_sub(1, SeqCst);
+    });
+    parts.all_done();
 }
 
 /// Two callers: one has the crew, or one after the other.

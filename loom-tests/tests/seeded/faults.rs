@@ -133,6 +133,7 @@ faults! {
     "actor/crew.rs": "(w & STOP == 0 && !work).then_some(w | ASLEEP)" => "(!work).then_some(w | ASLEEP)", share_twice, STUCK;
     "actor/crew.rs": ".fetch_update(Acquire, Relaxed, |w| (w & HELD == 0).then_some(w | HELD));" => ".fetch_update(Relaxed, Relaxed, |w| (w & HELD == 0).then_some(w | HELD));", two_callers, RACE;
     "actor/crew.rs": "(w & HELD == 0).then_some(w | HELD)" => "Some(w | HELD)", two_callers, "FAILED";
+    "actor/crew.rs": "iter::from_fn(next).for_each(&run)" => "next().into_iter().for_each(&run)", share_parts, "a part was not done once";
     "actor/crew.rs": "let unused = self.panic.lock().replace(panic);" => "let unused = Some(panic);", shared_work_panics, "FAILED";
     // turns and deadlines
     "store/slot.rs": "(w & !DUE) + INTEREST + REFERENCE" => "w + INTEREST + REFERENCE", expire_vs_share, "they disagree";
