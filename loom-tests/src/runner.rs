@@ -2,33 +2,78 @@
 //! that the exploration was not vacuous.
 
 use crate::{SCENARIOS, Scenario};
-use std::collections::BTreeMap;
-use std::sync::Mutex;
+use counts::Seen;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Instant;
 
-static SEEN: Mutex<BTreeMap<&'static str, usize>> = Mutex::new(BTreeMap::new());
+/// What the executions of a scenario came to: how often, by outcome.
+mod counts {
+    use std::collections::BTreeMap;
+
+    pub(super) type Seen = BTreeMap<&'static str, usize>;
+
+    /// A model's threads all run on the thread that explores it. So each test has counts of its own,
+    /// and tests run side by side.
+    #[cfg(any(candlewick_loom, candlewick_shuttle))]
+    mod of_test {
+        use super::Seen;
+        use std::cell::RefCell;
+
+        thread_local! {
+            static SEEN: RefCell<Seen> = const { RefCell::new(Seen::new()) };
+        }
+
+        pub(in super::super) struct Alone;
+
+        pub(in super::super) fn alone() -> Alone {
+            Alone
+        }
+
+        pub(in super::super) fn with<R>(f: impl FnOnce(&mut Seen) -> R) -> R {
+            SEEN.with_borrow_mut(f)
+        }
+    }
+
+    /// Of all threads: one test at a time.
+    #[cfg(not(any(candlewick_loom, candlewick_shuttle)))]
+    mod of_test {
+        use super::Seen;
+        use std::sync::{Mutex, MutexGuard, PoisonError};
+
+        pub(in super::super) fn alone() -> MutexGuard<'static, ()> {
+            static ONE: Mutex<()> = Mutex::new(());
+            ONE.lock().unwrap_or_else(PoisonError::into_inner)
+        }
+
+        pub(in super::super) fn with<R>(f: impl FnOnce(&mut Seen) -> R) -> R {
+            static SEEN: Mutex<Seen> = Mutex::new(Seen::new());
+            f(&mut SEEN.lock().unwrap_or_else(PoisonError::into_inner))
+        }
+    }
+
+    pub(super) use of_test::{alone, with};
+}
 
 /// Notes which of its outcomes an execution had. Outside of the model: it orders nothing.
 pub fn saw(outcome: &'static str) {
-    *SEEN.lock().unwrap().entry(outcome).or_default() += 1;
+    counts::with(|seen| *seen.entry(outcome).or_default() += 1);
 }
 
 /// Runs the scenario of this name.
 pub fn check(name: &str) {
-    static RUNS: AtomicUsize = AtomicUsize::new(0);
-    static ONE: Mutex<()> = Mutex::new(()); // the counts are global: one at a time
-    let _one = ONE.lock().unwrap_or_else(|e| e.into_inner());
+    let _alone = counts::alone();
     let scenario = SCENARIOS.iter().find(|s| s.name == name).expect("listed");
-    RUNS.store(0, Relaxed);
-    SEEN.lock().unwrap_or_else(|e| e.into_inner()).clear();
+    counts::with(Seen::clear);
     let body = scenario.body;
+    let runs = Arc::new(AtomicUsize::new(0));
+    let counted = runs.clone();
     let start = Instant::now();
     explore(scenario, move || {
-        RUNS.fetch_add(1, Relaxed);
+        counted.fetch_add(1, Relaxed);
         body();
     });
-    let (runs, seen) = (RUNS.load(Relaxed), SEEN.lock().unwrap().clone());
+    let (runs, seen) = (runs.load(Relaxed), counts::with(|seen| seen.clone()));
     let seconds = start.elapsed().as_secs_f64();
     println!("{name:26} {runs:>9} executions {seconds:>8.3} s  {seen:?}");
     if std::env::var("CANDLEWICK_COVERAGE").is_ok_and(|v| v == "0") {

@@ -15,8 +15,8 @@ pub mod channel;
 pub mod map;
 pub mod swap;
 
+use std::cell::Cell;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Whether the stand-ins promise no more than the contract.
 fn weak() -> bool {
@@ -25,16 +25,17 @@ fn weak() -> bool {
     cfg!(candlewick_loom) && *WEAK.get_or_init(asked)
 }
 
-static STALE: AtomicBool = AtomicBool::new(false);
+thread_local! {
+    /// Of the thread that explores: the model's threads run on it.
+    static STALE: Cell<bool> = const { Cell::new(false) };
+}
 
 /// Lets the weak channel answer "full" and "empty" from a stale look, as a plain load would. Many
 /// times the executions: for scenarios that depend on it.
 pub fn set_stale(on: bool) {
-    // ORDERING: Relaxed; set before the threads of a scenario start.
-    STALE.store(on, Ordering::Relaxed);
+    STALE.set(on);
 }
 
 fn stale() -> bool {
-    // ORDERING: Relaxed; see `set_stale`.
-    STALE.load(Ordering::Relaxed)
+    STALE.get()
 }
