@@ -61,6 +61,14 @@ pub(super) fn exp_normal<S: Simd>(x: f32) -> f32 {
     exp_lifted::<S>(x, 127)
 }
 
+/// `e^x - 1` for `x` in -87..=88: `2^k (e^r - 1) + (2^k - 1)`, in which nothing cancels near zero.
+#[inline(always)]
+pub(super) fn exp_m1_normal<S: Simd>(x: f32) -> f32 {
+    let (lifted, r) = reduce::<S>(x, 127);
+    let scale = pow2(lifted);
+    madd::<S>(beside_one::<S>(r), scale, scale - 1.0)
+}
+
 /// `e^x` for `x` up to 88, within 1.1 ulp; results that are not normal are 0.
 #[inline(always)]
 pub(crate) fn exp_below<S: Simd>(x: f32) -> f32 {
