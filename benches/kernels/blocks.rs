@@ -1,5 +1,6 @@
 //! Parts of networks: perceptrons, attention, a low-rank update, a layer of a text encoder.
 
+use crate::limits::Limit;
 use crate::{Case, random};
 use candle_nn::{LayerNorm, Linear, Module};
 use candlewick::{D, LazyTensor, Tensor};
@@ -36,7 +37,7 @@ fn mlp(rows: usize) -> Case {
             candle_nn::ops::softmax_last_dim(&x.matmul(&up)?.gelu()?.matmul(&down)?)
         }),
         lazy: Box::new(move || lx.matmul(&lup)?.gelu()?.matmul(&ldown)?.softmax(D::Minus1)),
-        streamed: None,
+        limit: Limit::products(rows, 2 * 512 * 2048),
     }
 }
 
@@ -57,7 +58,7 @@ fn attention(what: &str, [batch, heads, t, s, d]: [usize; 5]) -> Case {
             let scores = (lq.matmul(&lk.t()?)? * scale)?.broadcast_add(&lm)?;
             scores.softmax(D::Minus1)?.matmul(&lv)
         }),
-        streamed: None,
+        limit: None,
     }
 }
 
@@ -77,7 +78,7 @@ fn lora(rows: usize) -> Case {
             x.matmul(&w)? + update
         }),
         lazy: Box::new(move || lx.matmul(&lw)? + lx.lora(&la, &lb, 0.5)?),
-        streamed: None,
+        limit: None,
     }
 }
 
@@ -109,7 +110,7 @@ fn ensemble(members: usize) -> Case {
             let (first, others) = all.split_first().expect("members");
             others.iter().try_fold(first.clone(), |sum, y| sum + y)? * by
         }),
-        streamed: None,
+        limit: None,
     }
 }
 
@@ -130,7 +131,7 @@ fn gated_mlp(rows: usize) -> Case {
             let gated = (lx.matmul(&lgate)?.silu()? * lx.matmul(&lup)?)?;
             gated.matmul(&ldown)
         }),
-        streamed: None,
+        limit: None,
     }
 }
 
@@ -170,13 +171,16 @@ impl Layer {
         let x = random(&[batch, length, HIDDEN]);
         let mask = random(&[batch, 1, 1, length]);
         let [lx, lmask] = [&x, &mask].map(LazyTensor::from);
+        let (rows, weights) = (batch * length, 4 * HIDDEN * HIDDEN + 2 * HIDDEN * INNER);
+        // each row with the keys and the values of its sentence
+        let adds = rows * (weights + 2 * length * HIDDEN);
         let eager = self.eager();
         let lazy = self.lazy();
         Case {
             what: what.to_owned(),
             eager: Box::new(move || eager(&x, &mask)),
             lazy: Box::new(move || lazy(&lx, &lmask)),
-            streamed: None,
+            limit: Some(Limit::Products { adds, weights }),
         }
     }
 

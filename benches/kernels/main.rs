@@ -2,13 +2,15 @@
 //! memory's limit: `cargo bench --bench kernels`, with `-- --json` for one line each.
 //!
 //! Medians of rounds that take turns, with `RAYON_NUM_THREADS` set, Candle's best case. Both
-//! sides hand out their result, so both pay for its memory. `limit` is one read and one write of
-//! as many bytes, into memory that is used again, on all threads.
+//! sides hand out their result, so both pay for its memory. `limit` is what bounds a row on this machine:
+//! one read and one write of as many bytes, or the multiply-adds of a product, on all threads.
 
 mod blocks;
+mod limits;
 mod memory;
 
 use candlewick::{D, DType, Device, Executor, LazyTensor, Tensor};
+use limits::Limit;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
@@ -19,8 +21,7 @@ struct Case {
     what: String,
     eager: Eager,
     lazy: Lazy,
-    /// Elements of the result, if its limit is the memory.
-    streamed: Option<usize>,
+    limit: Option<Limit>,
 }
 
 fn median(mut times: Vec<f64>) -> f64 {
@@ -114,7 +115,7 @@ fn cases() -> Vec<Case> {
             LazyTensor::from(&y),
             LazyTensor::from(&row),
         );
-        let streamed = (size == "large").then_some(dims[0] * dims[1]);
+        let limit = (size == "large").then_some(Limit::Stream(dims[0] * dims[1]));
         macro_rules! case {
             ($name:literal, |$x:ident, $y:ident, $row:ident| $eager:expr, $lazy:expr) => {{
                 let eager = {
@@ -125,7 +126,7 @@ fn cases() -> Vec<Case> {
                     let ($x, $y, $row) = (lx.clone(), ly.clone(), lrow.clone());
                     Box::new(move || { let _ = (&$x, &$y, &$row); $lazy })
                 };
-                cases.push(Case { what: format!("{}_{size}", $name), eager, lazy, streamed });
+                cases.push(Case { what: format!("{}_{size}", $name), eager, lazy, limit });
             }};
         }
         case!("add", |x, y, row| x.add(&y), x.add(&y));
@@ -177,7 +178,7 @@ fn cases() -> Vec<Case> {
                 what: format!("{name}_{m}x{k}x{n}"),
                 eager: Box::new(move || x.matmul(&w)),
                 lazy: Box::new(move || lazy[0].matmul(&lazy[1])),
-                streamed: None,
+                limit: Limit::products(m, k * n),
             });
         }
     }
@@ -205,7 +206,7 @@ fn typed_product(dtype: DType, m: usize, k: usize, n: usize) -> Case {
         what: format!("matmul_{}_{m}x{k}x{n}", dtype.as_str()),
         eager: Box::new(move || x.matmul(&w)),
         lazy: Box::new(move || lazy[0].matmul(&lazy[1])),
-        streamed: None,
+        limit: None,
     }
 }
 
@@ -220,33 +221,15 @@ fn other_dtype(size: &str, dtype: DType, x: &Tensor, y: &Tensor) -> [Case; 2] {
             what: format!("chain10_mix_{name}_{size}"),
             eager: Box::new(move || mix!(&x, y)),
             lazy: Box::new(move || mix!(&lx, ly)),
-            streamed: None,
+            limit: None,
         },
         Case {
             what: format!("softmax_{name}_{size}"),
             eager: Box::new(move || candle_nn::ops::softmax(&sx, D::Minus1)),
             lazy: Box::new(move || slx.softmax(D::Minus1)),
-            streamed: None,
+            limit: None,
         },
     ]
-}
-
-/// One read and one write of so many floats, on all threads.
-fn limit(elements: usize, rounds: usize) -> f64 {
-    let from = vec![1f32; elements];
-    let mut to = vec![0f32; elements];
-    let half = elements / 2;
-    let times = (0..rounds).map(|_| {
-        let start = Instant::now();
-        let (a, b) = to.split_at_mut(half);
-        rayon::join(
-            || a.copy_from_slice(&from[..half]),
-            || b.copy_from_slice(&from[half..]),
-        );
-        black_box(&to);
-        start.elapsed().as_secs_f64() * 1e6
-    });
-    median(times.collect())
 }
 
 fn main() {
@@ -296,8 +279,8 @@ fn main() {
         let (eager, lazy) = (median(eager), median(lazy));
         print(&case.what, "eager", eager);
         print(&case.what, "candlewick", lazy);
-        if let Some(elements) = case.streamed {
-            print(&case.what, "limit", limit(elements, 9));
+        if let Some(limit) = case.limit {
+            print(&case.what, "limit", limit.measure(9));
         }
         if !json {
             println!("{:24} {:12} {:12.2} times as fast", "", "", eager / lazy);
