@@ -6,7 +6,7 @@ use super::eval;
 use crate::actor::crew::Crew;
 use crate::error::Cause;
 use crate::graph::Op;
-use crate::plan::effort::{WORTH_HELP, WORTH_SHARING};
+use crate::plan::effort::{PRODUCT_WORTH_SHARING, WORTH_HELP};
 use candle_core::Tensor;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use std::num::NonZero;
@@ -136,10 +136,10 @@ impl Workers {
         self.threads.unwrap_or_else(|| *USABLE.get_or_init(usable))
     }
 
-    /// Who helps with a step of so much effort.
-    pub(super) fn help(&self, effort: usize) -> Help {
+    /// Who helps with a step of so much effort, which is shared if it has as much as is worth it.
+    pub(super) fn help(&self, effort: usize, worth_sharing: usize) -> Help {
         let threads = self.threads();
-        if threads == 1 || effort < WORTH_SHARING {
+        if threads == 1 || effort < worth_sharing {
             return Help::NONE;
         }
         let wake = effort >= WORTH_HELP;
@@ -180,7 +180,7 @@ impl Workers {
         run: impl Fn(P, &Workers) -> R + Sync,
     ) -> Vec<R> {
         let alone = Workers::new(Some(1));
-        let mut help = self.help(work);
+        let mut help = self.help(work, PRODUCT_WORTH_SHARING);
         help.threads = help.threads.min(parts.len());
         let results: Vec<OnceLock<R>> = parts.iter().map(|_| OnceLock::new()).collect();
         self.share(help, parts.into_iter().zip(&results), |(part, result)| {

@@ -9,9 +9,11 @@ use crate::graph::UnaryOp;
 /// A step of so many simple operations is worth waking other threads for, which takes as long as many of
 /// these: for one step, or for several together. Nobody waits for a thread that comes late.
 pub(crate) const WORTH_HELP: usize = 1 << 21;
-/// A step of so many is worth sharing with threads that are looking for work: some five microseconds. Whoever
-/// comes at the end of a shorter one keeps it waiting for longer than it takes.
+/// A fused step of so many is worth sharing with threads that are looking for work: some five microseconds.
+/// Whoever comes at the end of a shorter one keeps it waiting for longer than it takes.
 pub(crate) const WORTH_SHARING: usize = 1 << 16;
+/// The same of products, alone or beside other steps: what they do takes less time each.
+pub(crate) const PRODUCT_WORTH_SHARING: usize = 1 << 18;
 
 /// So many multiplications take as long as reading one number from memory.
 const READING: usize = 8;

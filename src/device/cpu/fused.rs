@@ -6,6 +6,7 @@ use super::number::Element;
 use super::tile::{self, Register, Tile};
 use crate::device::workers::{PARTS, Workers};
 use crate::graph::fragment::ValueId;
+use crate::plan::effort::WORTH_SHARING;
 use crate::plan::program::{Arg, Fused, Instr, What};
 use crate::plan::types::{Compute, Number};
 use candle_core::DType;
@@ -71,7 +72,7 @@ fn divide<T: Stored>(
     if total == 0 {
         return;
     }
-    let help = workers.help(step.effort());
+    let help = workers.help(step.effort(), WORTH_SHARING);
     let pieces = match help.threads {
         1 => 1,
         threads => threads * PARTS,

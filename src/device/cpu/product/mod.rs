@@ -24,6 +24,7 @@ use crate::device::meter::Meter;
 use crate::device::workers::{Help, PARTS, Workers};
 use crate::graph::Kept;
 use crate::plan::Product;
+use crate::plan::effort::PRODUCT_WORTH_SHARING;
 use crate::plan::product::{PRODUCTS, Sides};
 use crate::plan::types::Compute;
 use job::Raws;
@@ -135,7 +136,7 @@ fn run_in<'a, R: Real>(
         cols: 0..step.n,
         out: out.shared(),
     };
-    let help = workers.help(step.effort());
+    let help = workers.help(step.effort(), PRODUCT_WORTH_SHARING);
     if help.threads > 1 && job.is_few_whole_rows(help.threads) {
         return job.in_two_steps(help, out, workers);
     }
