@@ -9,6 +9,7 @@ mod math;
 #[cfg(test)]
 mod math_tests;
 mod number;
+mod pages;
 mod pool;
 mod product;
 mod tile;

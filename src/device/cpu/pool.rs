@@ -1,5 +1,6 @@
 //! Buffers that are used again: a fresh page costs more than the work that is done in it.
 
+use super::pages::prefer_large_pages;
 use crate::device::meter::Meter;
 use crate::error::Cause;
 use candle_core::{CpuStorage, DType, WithDType};
@@ -85,32 +86,6 @@ impl Pool {
         self.meter.set_pooled(self.bytes);
     }
 }
-
-/// Asks for large pages under a large fresh buffer: 512 times fewer page faults, which otherwise
-/// cost more than most operations do on it.
-#[cfg(target_os = "linux")]
-fn prefer_large_pages<T>(buffer: &mut Vec<T>) {
-    const LARGE_PAGE: usize = 2 << 20;
-    let spare = buffer.spare_capacity_mut();
-    let bytes = size_of_val(spare);
-    let aligned = spare.as_mut_ptr().align_offset(LARGE_PAGE);
-    let start = aligned.saturating_mul(size_of::<T>());
-    let whole = bytes.saturating_sub(start) / LARGE_PAGE * LARGE_PAGE;
-    if whole >= 2 * LARGE_PAGE {
-        // SAFETY: the range lies within the buffer, and the advice changes no content. Whether
-        // it is taken does not matter.
-        unsafe {
-            libc::madvise(
-                spare.as_mut_ptr().add(aligned).cast(),
-                whole,
-                libc::MADV_HUGEPAGE,
-            );
-        }
-    }
-}
-
-#[cfg(not(target_os = "linux"))]
-fn prefer_large_pages<T>(_: &mut Vec<T>) {}
 
 #[cfg(test)]
 mod tests {

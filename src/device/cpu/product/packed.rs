@@ -3,6 +3,7 @@
 use super::kernel::width;
 use super::pack::Packs;
 use super::real::Panel;
+use crate::device::cpu::pages::prefer_large_pages;
 use crate::device::meter::{Meter, Packing};
 use half::{bf16, f16};
 use pulp::{Arch, Simd, WithSimd};
@@ -82,6 +83,7 @@ impl<P: Panel> Packed<P> {
         let mut lines: Vec<Line> = Vec::new();
         let each = Line::BYTES / size_of::<P>();
         lines.try_reserve_exact(len.div_ceil(each)).ok()?;
+        prefer_large_pages(&mut lines);
         let start: *mut P = lines.as_mut_ptr().cast();
         // SAFETY: there is room for `len` elements rounded up to lines. All of them are written
         // before the new length makes them visible.
