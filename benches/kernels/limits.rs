@@ -3,6 +3,7 @@
 
 use crate::{median, time};
 use pulp::{Arch, Simd, WithSimd};
+use rayon::prelude::*;
 use std::hint::black_box;
 
 /// What bounds a row.
@@ -51,18 +52,19 @@ fn of_rounds(rounds: usize, run: &dyn Fn()) -> f64 {
 }
 
 fn copy(from: &[f32], to: &mut [f32]) {
-    let half = from.len() / 2;
-    let (a, b) = to.split_at_mut(half);
-    rayon::join(
-        || a.copy_from_slice(&from[..half]),
-        || b.copy_from_slice(&from[half..]),
-    );
+    let each = share(from.len());
+    let parts = to.par_chunks_mut(each).zip(from.par_chunks(each));
+    parts.for_each(|(to, from)| to.copy_from_slice(from));
+}
+
+/// What each thread does of so much.
+fn share(all: usize) -> usize {
+    all.div_ceil(rayon::current_num_threads()).max(1)
 }
 
 /// So many multiply-adds in registers.
 fn multiply_adds(count: usize) {
-    let half = || black_box(Arch::new().dispatch(MultiplyAdds(count / 2)));
-    rayon::join(half, half);
+    rayon::broadcast(|_| black_box(Arch::new().dispatch(MultiplyAdds(share(count)))));
 }
 
 struct MultiplyAdds(usize);
@@ -88,9 +90,8 @@ impl WithSimd for MultiplyAdds {
 
 /// Reads every float once.
 fn read(from: &[f32]) {
-    let (a, b) = from.split_at(from.len() / 2);
-    let sum = |part| black_box(Arch::new().dispatch(Sum(part)));
-    rayon::join(|| sum(a), || sum(b));
+    let parts = from.par_chunks(share(from.len()));
+    parts.for_each(|part| _ = black_box(Arch::new().dispatch(Sum(part))));
 }
 
 struct Sum<'a>(&'a [f32]);

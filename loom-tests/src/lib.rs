@@ -141,7 +141,7 @@ scenarios! {
     turns::expire_vs_await, None, false, [];
     turns::expire_vs_cancel, None, false, ["cancelled", "too late"];
     turns::late_vs_submit, Some(1), false, ["expired", "ran"];
-    turns::late_vs_dependent, Some(1), false, ["expired", "ran"];
+    turns::late_vs_dependent, Some(2), false, ["expired", "ran"];
     turns::flood_vs_single, Some(1), false, ["last", "between"];
     lending::wait_lends, Some(2), false, [];
     lending::lend_vs_owner, Some(2), false, ["lent", "owner"];

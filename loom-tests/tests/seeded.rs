@@ -105,11 +105,11 @@ impl Copy {
         self.cargo(&["--", "--exact", &test, "--nocapture"])
     }
 
-    /// Whether a scenario passes in the copy as it is. A short look: `cargo test` is what runs
-    /// them in full.
+    /// Whether a scenario passes in the copy as it is. A look of a few seconds: `cargo test` is
+    /// what runs them in full.
     fn passes(&self, scenario: &str) -> Result<(), String> {
         let mut run = self.run(scenario);
-        run.env("LOOM_MAX_DURATION", "1")
+        run.env("LOOM_MAX_DURATION", "5")
             .env("LOOM_CHECKPOINT_INTERVAL", "1000");
         let ran = run.output().expect("cargo");
         let passed = ran.status.success() && text(&ran).contains("test result: ok. 1 passed");
