@@ -3,7 +3,7 @@
 # at places drawn by lot (PCT).
 . "$(dirname "$0")/env.sh"
 cd loom-tests
-export RUSTFLAGS="--cfg candlewick_core --cfg candlewick_shuttle"
+export RUSTFLAGS="--cfg candlewick_shuttle"
 export CARGO_TARGET_DIR=$target/ci/shuttle
 export CANDLEWICK_ITERATIONS=${CANDLEWICK_ITERATIONS:-10000}
 for scheduler in random pct; do

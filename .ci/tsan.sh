@@ -6,7 +6,7 @@
 library=$(bash "$ci/rust-src.sh")
 triple=$(rustc -vV | sed -n 's/^host: //p')
 export RUSTC_BOOTSTRAP=1 __CARGO_TESTS_ONLY_SRC_ROOT=$library
-export RUSTFLAGS="--cfg candlewick_core -Zsanitizer=thread"
+export RUSTFLAGS="--cfg candlewick_threads -Zsanitizer=thread"
 export CARGO_TARGET_DIR=$target/ci/tsan
 export TSAN_OPTIONS="exitcode=66 halt_on_error=1 history_size=4 ${TSAN_OPTIONS:-}"
 export CANDLEWICK_ITERATIONS=${CANDLEWICK_ITERATIONS:-3000}

@@ -60,6 +60,16 @@ fn x() -> LazyTensor {
     LazyTensor::new(&[1f32; 8], &Device::Cpu).unwrap()
 }
 
+fn run(executor: &Executor, x: &LazyTensor) {
+    let y = x.add(x).unwrap();
+    std::hint::black_box(executor.run(&y).unwrap());
+}
+
+/// Ten operations, each on the result of the one before.
+fn ten<T>(x: T, next: impl Fn(&T, usize) -> T) -> T {
+    (0..10).fold(x, |y, i| next(&y, i))
+}
+
 fn submit_wait(executor: &Executor, x: &LazyTensor) {
     let y = x.add(x).unwrap();
     std::hint::black_box(executor.submit(&y).unwrap().wait().unwrap());
@@ -131,7 +141,9 @@ fn machinery() {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()
         .unwrap();
-    let mut r: [Vec<f64>; 9] = Default::default();
+    let wide = candlewick::Tensor::ones(1024, candlewick::DType::F32, &Device::Cpu).unwrap();
+    let wide_x = LazyTensor::from(&wide);
+    let mut r: [Vec<f64>; 15] = Default::default();
     for _ in 0..ROUNDS {
         r[0].push(time(100_000, || {
             std::hint::black_box(x.add(&x).unwrap());
@@ -173,6 +185,29 @@ fn machinery() {
                 .collect();
             answers.into_iter().for_each(|a| a.blocking_recv().unwrap());
         }));
+        r[9].push(time(50_000, || run(&lending, &x)));
+        r[10].push(time(50_000, || {
+            std::hint::black_box(wide.add(&wide).unwrap());
+        }));
+        r[11].push(time(50_000, || run(&lending, &wide_x)));
+        r[12].push(time(50_000, || {
+            let y = lending.run_async(&wide_x.add(&wide_x).unwrap());
+            std::hint::black_box(runtime.block_on(y).unwrap());
+        }));
+        r[13].push(time(10_000, || {
+            let y = ten(wide.clone(), |y, i| match i % 2 {
+                0 => (y * 1.01).unwrap(),
+                _ => (y + 0.5).unwrap(),
+            });
+            std::hint::black_box(y);
+        }));
+        r[14].push(time(10_000, || {
+            let y = ten(wide_x.clone(), |y, i| match i % 2 {
+                0 => (y * 1.01).unwrap(),
+                _ => (y + 0.5).unwrap(),
+            });
+            std::hint::black_box(lending.run(&y).unwrap());
+        }));
     }
     let [
         node,
@@ -184,6 +219,12 @@ fn machinery() {
         floor_await,
         flight,
         floor_flight,
+        ran,
+        eager_wide,
+        ran_wide,
+        ran_async,
+        eager_ten,
+        ran_ten,
     ] = r.map(median);
     line("build a node (add)", node, "ns", "target <= 150");
     line(
@@ -193,17 +234,12 @@ fn machinery() {
         "target 1",
     );
     line("eager add of 8 elements", eager, "ns", "");
-    line(
-        "build + submit + wait, lending",
-        lent,
-        "ns",
-        "target <= 2000",
-    );
+    line("build + run", ran, "ns", "target <= 2000");
     line(
         "  allocations",
-        allocations(10_000, || submit_wait(&lending, &x)),
+        allocations(10_000, || run(&lending, &x)),
         "",
-        "",
+        "target <= 6 beyond Candle's",
     );
     line(
         "  of which Candle's, for the same operation",
@@ -211,6 +247,25 @@ fn machinery() {
         "",
         "",
     );
+    line("eager add of 1024 elements", eager_wide, "ns", "");
+    line("build + run", ran_wide, "ns", "");
+    line(
+        "  beyond eager",
+        ran_wide - eager_wide,
+        "ns",
+        "target <= 1000",
+    );
+    line("build + run_async, await", ran_async, "ns", "");
+    line("  beyond run", ran_async - ran_wide, "ns", "target <= 1000");
+    line(
+        "eager, ten operations of 1024 elements",
+        eager_ten,
+        "ns",
+        "",
+    );
+    line("build + run, the same", ran_ten, "ns", "");
+    line("  ratio", ran_ten / eager_ten, "", "target <= 1");
+    line("build + submit + wait, lending", lent, "ns", "");
     line("build + submit + wait, without lending", switched, "ns", "");
     line("floor: empty job, blocking", floor_wait, "ns", "");
     line("build + submit + await, p50", awaited, "ns", "");

@@ -16,7 +16,7 @@ fn group(c: &mut Criterion, name: &str, eager: Eager<'_>, lazy: Lazy<'_>) {
         .build()
         .unwrap();
     let numbers = |t: Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap();
-    let result = executor.submit(&lazy().unwrap()).unwrap().wait().unwrap();
+    let result = executor.run(&lazy().unwrap()).unwrap();
     for (got, expected) in numbers(result).iter().zip(numbers(eager().unwrap())) {
         let close = (got - expected).abs() <= 1e-5 * expected.abs().max(1.0);
         assert!(close, "{name}: {got} is not {expected}");
@@ -24,7 +24,7 @@ fn group(c: &mut Criterion, name: &str, eager: Eager<'_>, lazy: Lazy<'_>) {
     let mut group = c.benchmark_group(name);
     group.bench_function("eager", |b| b.iter(|| black_box(eager().unwrap())));
     group.bench_function("lazy_wait", |b| {
-        b.iter(|| black_box(executor.submit(&lazy().unwrap()).unwrap().wait().unwrap()))
+        b.iter(|| black_box(executor.run(&lazy().unwrap()).unwrap()))
     });
     group.bench_function("lazy_await", |b| {
         b.iter(|| {

@@ -193,7 +193,7 @@ fn minilm(options: &Options) {
             "candlewick",
             Box::new(move |ids| {
                 let embedding = ours.encoder.embed(ids).unwrap();
-                executor.submit(&embedding).unwrap().wait().unwrap()
+                executor.run(&embedding).unwrap()
             }),
         ),
     ];

@@ -191,7 +191,7 @@ fn ways(network: &Arc<Network>) -> Vec<(&'static str, Call)> {
     ] {
         let executor = Executor::builder(&Device::Cpu).batching(batching);
         let (n, executor) = (network.clone(), executor.build().unwrap());
-        let run = move |x: &Tensor| executor.submit(&n.lazy(x)?)?.wait();
+        let run = move |x: &Tensor| executor.run(&n.lazy(x)?);
         add(name, Arc::new(move |x| run(x).unwrap()));
     }
     let (n, executor) = (network.clone(), Executor::new(&Device::Cpu).unwrap());

@@ -8,7 +8,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let x = LazyTensor::new(&[[1f32, 2.0]], &Device::Cpu)?;
 
     let y = x.matmul(&weights)?.gelu()?.softmax(D::Minus1)?; // computes nothing yet
-    let y = executor.submit(&y)?.wait()?;
+    let y = executor.run(&y)?;
 
     println!("{y}");
     let row = y.squeeze(0)?.to_vec1::<f32>()?;

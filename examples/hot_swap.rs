@@ -16,7 +16,7 @@ fn request(executor: &Executor, params: &Params) -> Result<f32, Error> {
     let now = params.snapshot();
     let x = LazyTensor::ones(4, candlewick::DType::F32, &Device::Cpu)?;
     let y = x.mul(&now.get("scale")?)?.add(&now.get("shift")?)?;
-    let y = executor.submit(&y)?.wait()?.to_vec1::<f32>()?;
+    let y = executor.run(&y)?.to_vec1::<f32>()?;
     assert!(
         y.iter().all(|v| *v == y[0]) && [2.0, 20.0].contains(&y[0]),
         "{y:?}"
@@ -55,7 +55,7 @@ fn main() -> Result<(), Error> {
     })?;
 
     // A snapshot stays what it was.
-    let old = executor.submit(&before.get("scale")?.sqr()?)?.wait()?;
+    let old = executor.run(&before.get("scale")?.sqr()?)?;
     assert_eq!(old.to_vec1::<f32>()?, [1.0; 4]);
 
     // Some names only; the shapes and dtypes must be the same.
@@ -65,7 +65,7 @@ fn main() -> Result<(), Error> {
     )])?;
     let wrong = params.update([("shift", Tensor::new(0f32, &Device::Cpu)?)]);
     println!("{}", wrong.expect_err("a scalar in the place of a vector"));
-    let shift = executor.submit(&params.snapshot().get("shift")?)?.wait()?;
+    let shift = executor.run(&params.snapshot().get("shift")?)?;
     assert_eq!(shift.to_vec1::<f32>()?, [0.0; 4]);
     Ok(())
 }

@@ -3,13 +3,13 @@
 mod function;
 mod trace;
 
+use crate::core::actor::launch::Start;
 pub(crate) use crate::error::{Error, Result};
-use crate::executor::{Executor, SubmitAsync};
+use crate::executor::{Asked, Executor, RunAsync, SubmitAsync};
 use crate::graph::LazyTensor;
-use crate::graph::cut::{Cut, Pins};
+use crate::graph::cut::{Cut, Leaf, Pins};
 use crate::graph::encode::location_word;
 use crate::graph::fragment::{Fragment, ValueId};
-use crate::habit;
 use crate::handle::Handle;
 use crate::outputs::{Outputs, Results};
 use crate::plan::{Cache, Explanation, Missing, Scalars};
@@ -88,13 +88,13 @@ impl Executor {
     /// let scores = executor.compile(|x: &LazyTensor| x.matmul(&w)?.softmax(D::Minus1));
     /// for rows in [1, 2, 1] {
     ///     let x = Tensor::ones((rows, 2), candlewick::DType::F32, &Device::Cpu)?;
-    ///     assert_eq!(scores.submit(&[x])?.wait()?.dims(), [rows, 2]);
+    ///     assert_eq!(scores.run(&[x])?.dims(), [rows, 2]);
     /// }
     /// assert_eq!(scores.traces(), 2); // for one row and for two
     ///
     /// let both = executor.compile(|a: &LazyTensor, b: &LazyTensor| Ok(((a + b)?, (a * b)?)));
     /// let (a, b) = (LazyTensor::new(&[3f32], &Device::Cpu)?, LazyTensor::new(&[4f32], &Device::Cpu)?);
-    /// let (sum, product) = both.submit(&[a, b])?.wait()?;
+    /// let (sum, product) = both.run(&[a, b])?;
     /// assert_eq!((sum.to_vec1::<f32>()?, product.to_vec1::<f32>()?), (vec![7.0], vec![12.0]));
     /// # Ok::<_, Box<dyn std::error::Error>>(())
     /// ```
@@ -147,9 +147,56 @@ impl<R: Results> Compiled<'_, R> {
     /// # Ok::<_, Box<dyn std::error::Error>>(())
     /// ```
     pub fn submit_with<A: Argument>(&self, arguments: &[A], how: Submit) -> Result<Handle<R>> {
-        let defer = habit::waits_promptly();
-        let call = self.shared.call(arguments)?;
-        self.shared.executor.queue(call, &how, defer)
+        let asked = self.shared.call(arguments)?;
+        let executor = &self.shared.executor;
+        executor.queue(asked, &how, Start::Post).map(Handle::new)
+    }
+
+    /// Calls the function and returns its results, as [`Executor::run`] does: on the CPU device, this
+    /// thread does the work if no other one drives, and nobody is woken.
+    ///
+    /// # Errors
+    /// Those of [`Compiled::submit`] and [`Handle::wait`].
+    ///
+    /// ```
+    /// use candlewick::{Device, Executor, LazyTensor, Tensor};
+    /// let executor = Executor::new(&Device::Cpu)?;
+    /// let square = executor.compile(|x: &LazyTensor| x.sqr());
+    /// let x = Tensor::new(&[3f32], &Device::Cpu)?;
+    /// assert_eq!(square.run(&[x])?.to_vec1::<f32>()?, [9.0]);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn run<A: Argument>(&self, arguments: &[A]) -> Result<R> {
+        self.run_with(arguments, Submit::new())
+    }
+
+    /// Calls the function as `how` says and returns its results.
+    ///
+    /// # Errors
+    /// Those of [`Compiled::submit_with`] and [`Handle::wait`].
+    pub fn run_with<A: Argument>(&self, arguments: &[A], how: Submit) -> Result<R> {
+        let asked = self.shared.call(arguments)?;
+        self.shared.executor.run_asked(asked, &how)
+    }
+
+    /// Calls the function and yields its results, as [`Executor::run_async`] does: small work is done
+    /// inside of the poll if the device is idle. If the function has to be traced, that is done here.
+    ///
+    /// # Errors
+    /// Those of [`Compiled::submit`] and [`Handle::wait`], by the future.
+    ///
+    /// ```
+    /// use candlewick::{Device, Executor, LazyTensor, Tensor};
+    /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+    /// let executor = Executor::new(&Device::Cpu)?;
+    /// let square = executor.compile(|x: &LazyTensor| x.sqr());
+    /// let x = Tensor::new(&[2f32], &Device::Cpu)?;
+    /// assert_eq!(square.run_async(&[x]).await?.to_vec1::<f32>()?, [4.0]);
+    /// # Ok::<_, Box<dyn std::error::Error>>(()) }).unwrap();
+    /// ```
+    pub fn run_async<A: Argument>(&self, arguments: &[A]) -> RunAsync<R> {
+        let asked = self.shared.call(arguments);
+        RunAsync::new(&self.shared.executor, asked, Submit::new())
     }
 
     /// Calls the function if the queue has room and nobody waits for it.
@@ -157,9 +204,11 @@ impl<R: Results> Compiled<'_, R> {
     /// # Errors
     /// [`Error::QueueFull`], and those of [`Compiled::submit`].
     pub fn try_submit<A: Argument>(&self, arguments: &[A]) -> Result<Handle<R>> {
-        let defer = habit::waits_promptly();
-        let call = self.shared.call(arguments)?;
-        self.shared.executor.try_queue(call, &Submit::new(), defer)
+        let asked = self.shared.call(arguments)?;
+        let executor = &self.shared.executor;
+        executor
+            .try_queue(asked, &Submit::new(), Start::Post)
+            .map(Handle::new)
     }
 
     /// Calls the function, and awaits room in the queue. If the function has to be traced, that is
@@ -178,8 +227,8 @@ impl<R: Results> Compiled<'_, R> {
     /// # Ok::<_, Box<dyn std::error::Error>>(()) }).unwrap();
     /// ```
     pub fn submit_async<A: Argument>(&self, arguments: &[A]) -> SubmitAsync<R> {
-        let call = self.shared.call(arguments);
-        self.shared.executor.call_async(call, Submit::new())
+        let asked = self.shared.call(arguments);
+        self.shared.executor.asked_async(asked, Submit::new())
     }
 
     /// How a call with these arguments would run. Traces the function for this, and submits
@@ -202,11 +251,11 @@ impl<R> Compiled<'_, R> {
     /// let params = Params::from_map([("w", Tensor::new(&[2f32], &Device::Cpu)?)])?;
     /// let scale = executor.compile(|x: &LazyTensor| x * &params.snapshot().get("w")?);
     /// let x = LazyTensor::new(&[10f32], &Device::Cpu)?;
-    /// assert_eq!(scale.submit(&[&x])?.wait()?.to_vec1::<f32>()?, [20.0]);
+    /// assert_eq!(scale.run(&[&x])?.to_vec1::<f32>()?, [20.0]);
     /// params.replace([("w", Tensor::new(&[3f32], &Device::Cpu)?)])?;
-    /// assert_eq!(scale.submit(&[&x])?.wait()?.to_vec1::<f32>()?, [20.0]); // as it was traced
+    /// assert_eq!(scale.run(&[&x])?.to_vec1::<f32>()?, [20.0]); // as it was traced
     /// scale.retrace();
-    /// assert_eq!(scale.submit(&[&x])?.wait()?.to_vec1::<f32>()?, [30.0]);
+    /// assert_eq!(scale.run(&[&x])?.to_vec1::<f32>()?, [30.0]);
     /// # Ok::<_, Box<dyn std::error::Error>>(())
     /// ```
     pub fn retrace(&self) {
@@ -225,10 +274,10 @@ impl Shared<'_> {
     }
 
     /// A call with these arguments, ready to be queued.
-    fn call<A: Argument>(&self, arguments: &[A]) -> Result<Call> {
+    fn call<A: Argument>(&self, arguments: &[A]) -> Result<Asked<Call>> {
         let given = self.given(arguments)?;
         loop {
-            let mut cut = Cut::new(|node| self.home().submitted(node), Fragment::new());
+            let mut cut = Cut::new(self.home().asking(), Fragment::new());
             let values = cut_arguments(&mut cut, &given, self.home())?;
             self.home().check_bytes(cut.into.host_bytes)?;
             let places = given.iter().map(|given| location_word(given.location()));
@@ -261,14 +310,14 @@ impl Shared<'_> {
     ) -> Result<Roots> {
         let placeholders: Vec<LazyTensor> = given.iter().map(Given::placeholder).collect();
         for (placeholder, &value) in placeholders.iter().zip(values) {
-            cut.put(placeholder, value);
+            cut.put(placeholder.0.id, value);
         }
         (self.function)(&placeholders)
     }
 
     fn explain<A: Argument>(&self, arguments: &[A]) -> Result<Explanation> {
         let given = self.given(arguments)?;
-        let mut cut = Cut::new(|node| self.home().submitted(node), Fragment::new());
+        let mut cut = Cut::new(self.home().asking(), Fragment::new());
         let values = cut_arguments(&mut cut, &given, self.home())?;
         let roots = self.roots(&mut cut, &given, &values)?;
         cut.ask(&roots)?;
@@ -298,7 +347,9 @@ fn cut_arguments(
         values.push(match given {
             Given::Lazy(tensor) => cut.visit(tensor, &mut pins)?,
             Given::Tensor(tensor) if at == home.location || at == DeviceLocation::Cpu => {
-                cut.tensor(&tensor.detach())
+                let value = cut.next_value();
+                cut.into.leaf(value, &Leaf::bare(&tensor.detach()));
+                value
             }
             Given::Tensor(_) => return Err(home.foreign(at)),
         });

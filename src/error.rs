@@ -78,8 +78,9 @@ pub enum Error {
         /// How many it was given.
         got: usize,
     },
-    /// The call would wait for the owner on the owner's own thread (from inside an operation
-    /// that it runs), and so for ever.
+    /// The call would wait for ever: it waits for an executor on the thread that is driving it (from inside
+    /// of an operation, a destructor or a waker that it runs), or for one whose driver waits, through any
+    /// number of others, for one that this thread drives.
     WouldDeadlock {
         /// The method.
         call: &'static str,
@@ -349,7 +350,7 @@ impl Error {
     /// let executor = Executor::new(&Device::Cpu)?;
     /// let table = LazyTensor::zeros((4, 2), candlewick::DType::F32, &Device::Cpu)?;
     /// let ids = LazyTensor::new(&[9u32], &Device::Cpu)?;
-    /// let error = executor.submit(&table.index_select(&ids, 0)?)?.wait().unwrap_err();
+    /// let error = executor.run(&table.index_select(&ids, 0)?).unwrap_err();
     /// assert_eq!(error.failure().expect("it ran").op, "index_select");
     /// # Ok::<_, candlewick::Error>(())
     /// ```

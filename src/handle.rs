@@ -1,15 +1,11 @@
 //! What `submit` returns.
 
-use crate::actor::submission::{Submission, Wait};
-use crate::device::runner::{Runner, is_driving};
-use crate::error::{Error, Result};
-use crate::habit;
+use crate::core::actor::submission::Wait;
+use crate::core::store::slot::Cancel as SlotCancel;
+use crate::error::Result;
 use crate::outputs::Results;
-use crate::request::Launched;
-use crate::store::slot::{Cancel as SlotCancel, Outcome};
-use crate::sync::Deadline;
+use crate::pending::Pending;
 use candle_core::Tensor;
-use smallvec::SmallVec;
 use std::fmt;
 use std::future::Future;
 use std::marker::PhantomData;
@@ -21,7 +17,7 @@ use std::time::Duration;
 /// A result, or several, on the way.
 ///
 /// A `Future` on any runtime, and off any runtime a thing to [`wait`](Handle::wait) for. Every
-/// handle resolves: with the result, with an error, or with [`Error::Closed`]. Polling or waiting
+/// handle resolves: with the result, with an error, or with [`Error::Closed`](crate::Error::Closed). Polling or waiting
 /// again gives the same answer again.
 ///
 /// A clone waits for the same submission: any number of threads and tasks may. Dropping a handle,
@@ -42,16 +38,9 @@ use std::time::Duration;
 /// ```
 #[must_use = "dropping every handle and tensor of a submission withdraws it"]
 pub struct Handle<R = Tensor> {
-    shared: Arc<Shared>,
+    shared: Arc<Pending>,
     wait: Wait,
     result: PhantomData<fn() -> R>,
-}
-
-struct Shared {
-    submission: Submission<Runner>,
-    /// For each requested result, which output of the submission it is.
-    places: SmallVec<[u32; 1]>,
-    executor: u64,
 }
 
 /// What [`Handle::cancel`] found.
@@ -59,7 +48,7 @@ struct Shared {
 #[must_use]
 pub enum Cancel {
     /// It had not begun and nobody else wanted it: it will not run, and whoever waits gets
-    /// [`Error::Cancelled`].
+    /// [`Error::Cancelled`](crate::Error::Cancelled).
     Cancelled,
     /// Another submission or a later fragment uses it: it goes on.
     Shared,
@@ -70,15 +59,9 @@ pub enum Cancel {
 }
 
 impl<R: Results> Handle<R> {
-    pub(crate) fn new(launched: Launched, executor: u64) -> Self {
-        let Launched { submission, places } = launched;
-        let shared = Shared {
-            submission,
-            places,
-            executor,
-        };
+    pub(crate) fn new(pending: Pending) -> Self {
         Self {
-            shared: Arc::new(shared),
+            shared: Arc::new(pending),
             wait: Wait::default(),
             result: PhantomData,
         }
@@ -86,21 +69,26 @@ impl<R: Results> Handle<R> {
 
     /// Blocks until the result is there.
     ///
-    /// On the CPU device, if the owner is idle, this thread runs the queue itself instead of
-    /// being switched out: see `docs/concurrency.md`, "Lending".
+    /// On the CPU device, if nobody drives it, this thread runs the queue itself instead of
+    /// being switched out, until its result is there: see `docs/concurrency.md`, "Lending". A caller that
+    /// waits at once has [`Executor::run`](crate::Executor::run), which wakes nobody.
     ///
     /// # Errors
-    /// What the work failed with; [`Error::Cancelled`]; [`Error::DeadlineExceeded`];
-    /// [`Error::Closed`];
-    /// [`Error::WouldDeadlock`] if called by an operation that the same executor is running.
+    /// What the work failed with; [`Error::Cancelled`](crate::Error::Cancelled);
+    /// [`Error::DeadlineExceeded`](crate::Error::DeadlineExceeded);
+    /// [`Error::Closed`](crate::Error::Closed);
+    /// [`Error::WouldDeadlock`](crate::Error::WouldDeadlock) if called by an operation, a destructor or a
+    /// waker that the same executor is running, or by one of another executor for which this one's
+    /// driver is waiting.
     pub fn wait(&self) -> Result<R> {
-        self.wait_for("wait", None)
+        self.shared.wait("wait", None)?;
+        self.shared.finished()
     }
 
     /// Blocks until the result is there, but not longer than `limit`. The work goes on.
     ///
     /// # Errors
-    /// [`Error::Timeout`], and those of [`Handle::wait`].
+    /// [`Error::Timeout`](crate::Error::Timeout), and those of [`Handle::wait`].
     ///
     /// ```
     /// # use candlewick::{Device, Executor, LazyTensor};
@@ -116,73 +104,14 @@ impl<R: Results> Handle<R> {
     /// # Ok(())
     /// ```
     pub fn wait_timeout(&self, limit: Duration) -> Result<R> {
-        // a limit beyond the clock's range is none
-        match Deadline::after(limit) {
-            Some(deadline) => self.wait_for("wait_timeout", Some((&deadline, limit))),
-            None => self.wait(),
-        }
-    }
-
-    fn wait_for(&self, call: &'static str, limit: Option<(&Deadline, Duration)>) -> Result<R> {
-        let submission = &self.shared.submission;
-        if is_driving(self.shared.executor) && !submission.is_finished() {
-            return Err(Error::WouldDeadlock { call });
-        }
-        match limit {
-            Some((deadline, _)) => {
-                habit::note_wait(submission);
-                submission.wait(Some(deadline));
-            }
-            None if runs_others() => {
-                const DAY: Duration = Duration::from_secs(86_400);
-                while !submission.wait(Deadline::after(DAY).as_ref()) {}
-            }
-            None => {
-                habit::note_wait(submission);
-                submission.wait(None);
-            }
-        }
-        match (self.result(), limit) {
-            (Some(result), _) => result,
-            (None, Some((_, limit))) => Err(Error::Timeout(limit)),
-            (None, None) => unreachable!("a wait without a deadline ends with the result"),
-        }
+        self.shared.wait("wait_timeout", Some(limit))?;
+        self.shared.finished()
     }
 
     /// The result, if it is there; does not wait.
     pub fn try_result(&self) -> Option<Result<R>> {
-        if self.is_finished() {
-            self.result()
-        } else {
-            None
-        }
+        self.shared.result()
     }
-
-    fn result(&self) -> Option<Result<R>> {
-        let outputs = self.shared.submission.outputs();
-        let mut tensors: SmallVec<[Tensor; 1]> = SmallVec::new();
-        for &index in &self.shared.places {
-            let result = outputs[index as usize].peek(|outcome| match outcome {
-                Outcome::Ready(stored) => stored.tensor(),
-                Outcome::Failed(error) => Err(error.clone()),
-                Outcome::Cancelled => Err(Error::Cancelled),
-                Outcome::Expired => Err(Error::DeadlineExceeded),
-                Outcome::Closed => Err(Error::Closed),
-            });
-            match result? {
-                Ok(tensor) => tensors.push(tensor),
-                Err(error) => return Some(Err(error)),
-            }
-        }
-        Some(Ok(R::from_tensors(tensors)))
-    }
-}
-
-/// Whether this thread may run other work while it waits inside of an operation: rayon's threads
-/// do. Such a thread does not run the queue itself, because what it runs in between may wait for
-/// this executor in turn.
-fn runs_others() -> bool {
-    rayon::current_thread_index().is_some()
 }
 
 impl<R> Handle<R> {
@@ -208,13 +137,9 @@ impl<R: Results> Future for Handle<R> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let Self { shared, wait, .. } = &mut *self;
-        if shared.submission.poll(cx, wait).is_pending() {
-            return Poll::Pending;
-        }
-        match self.result() {
-            Some(result) => Poll::Ready(result),
-            None => unreachable!("every output has ended"),
-        }
+        shared
+            .poll(cx, wait)
+            .map(|ended| ended.and_then(|()| shared.finished()))
     }
 }
 

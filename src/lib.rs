@@ -19,8 +19,10 @@
 //!
 //! # An executor
 //!
-//! An [`Executor`] runs graphs, for any number of threads and tasks. What is submitted is kept on
-//! the device while anyone refers to it, and never computed twice; what lies between is not kept.
+//! An [`Executor`] runs graphs, for any number of threads and tasks. [`Executor::run`] and
+//! [`Executor::run_async`] are for a result at once: where the device allows it and is idle, the caller drives
+//! it itself. [`Executor::submit`] leaves the work to the owner and returns a handle. What is submitted is
+//! kept on the device while anyone refers to it, and never computed twice; what lies between is not kept.
 //!
 //! ```
 //! use candlewick::{Device, Executor, LazyTensor};
@@ -29,7 +31,7 @@
 //! let y = x.sqr()?;
 //! let handle = executor.submit(&y)?;
 //! let z = (&y + 1.0)?; // uses the result of y, also before it is there
-//! assert_eq!(executor.submit(&z)?.wait()?.to_vec1::<f32>()?, [2.0, 5.0, 10.0]);
+//! assert_eq!(executor.run(&z)?.to_vec1::<f32>()?, [2.0, 5.0, 10.0]);
 //! assert_eq!(handle.wait()?.to_vec1::<f32>()?, [1.0, 4.0, 9.0]);
 //! # Ok::<_, Box<dyn std::error::Error>>(())
 //! ```
@@ -45,7 +47,7 @@
 //! let norm = executor.compile(|x: &LazyTensor| x.sqr()?.sum_all()?.sqrt());
 //! for data in [[3f32, 4.0], [6.0, 8.0]] {
 //!     let x = Tensor::new(&data, &Device::Cpu)?;
-//!     assert_eq!(norm.submit(&[x])?.wait()?.to_scalar::<f32>()?, data[0] / 3.0 * 5.0);
+//!     assert_eq!(norm.run(&[x])?.to_scalar::<f32>()?, data[0] / 3.0 * 5.0);
 //! }
 //! # Ok::<_, Box<dyn std::error::Error>>(())
 //! ```
@@ -84,93 +86,47 @@
 //! them, `docs/performance.md` the measurements.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
-#[cfg(all(any(candlewick_loom, candlewick_shuttle), not(candlewick_core)))]
-compile_error!("a scheduler needs --cfg candlewick_core beside it: Candle cannot run under it");
+#[allow(unreachable_pub, dead_code)] // public where `loom-tests` builds it alone
+mod core;
 
-// The concurrency core knows no tensors. Under `candlewick_core` it is all there is, and public,
-// for the model checkers in `loom-tests`; otherwise it is private.
-#[cfg(candlewick_core)]
-pub mod actor;
-#[cfg(candlewick_core)]
-pub mod origin;
-#[cfg(candlewick_core)]
-pub mod store;
-#[cfg(candlewick_core)]
-pub mod sync;
-#[cfg(candlewick_core)]
-pub mod versions;
-
-#[cfg(not(candlewick_core))]
-#[allow(unreachable_pub, dead_code)] // public where the core is built alone
-mod actor;
-#[cfg(not(candlewick_core))]
-#[allow(unreachable_pub, dead_code)]
-mod origin;
-#[cfg(not(candlewick_core))]
-#[allow(unreachable_pub, dead_code)]
-mod store;
-#[cfg(not(candlewick_core))]
-#[allow(unreachable_pub, dead_code)]
-mod sync;
-#[cfg(not(candlewick_core))]
-#[allow(unreachable_pub, dead_code)]
-mod versions;
-
-#[cfg(not(candlewick_core))]
 mod compiled;
-#[cfg(not(candlewick_core))]
 pub mod device;
-#[cfg(not(candlewick_core))]
 mod error;
-#[cfg(not(candlewick_core))]
 mod executor;
-#[cfg(not(candlewick_core))]
 mod graph;
-#[cfg(not(candlewick_core))]
-mod habit;
-#[cfg(not(candlewick_core))]
 mod handle;
-#[cfg(not(candlewick_core))]
 pub mod models;
-#[cfg(not(candlewick_core))]
 pub mod nn;
-#[cfg(not(candlewick_core))]
 mod outputs;
-#[cfg(not(candlewick_core))]
 mod params;
-#[cfg(not(candlewick_core))]
+mod pending;
 mod plan;
-#[cfg(not(candlewick_core))]
 mod request;
-#[cfg(not(candlewick_core))]
 mod submit;
-#[cfg(not(candlewick_core))]
 mod vmap;
 
-#[cfg(not(candlewick_core))]
 pub use self::{
     compiled::{Argument, Compiled, Function},
+    core::store::tag::Priority,
     device::room::Batching,
     error::{BuildError, Cause, ConfigError, Error, Failure, Invalid, ParamsError, Reason, Result},
-    executor::{Builder, Executor, Health, Stats, SubmitAsync},
+    executor::{Builder, Executor, Health, RunAsync, Stats, SubmitAsync},
     graph::{Indexer, IntoIndexers, LazyTensor, ShapeWithOneHole, TensorOrScalar},
     handle::{Cancel, Handle},
     outputs::{Outputs, Results},
     params::{Adapters, Loader, Params, Progress, QuantizedParams, Snapshot},
     plan::{Explanation, Passes},
-    store::tag::Priority,
     submit::{Session, Submit},
     vmap::Vmap,
 };
-#[cfg(not(candlewick_core))]
 pub use candle_core::{D, DType, Device, Shape, Tensor};
 
 /// The README's example is tested.
-#[cfg(all(doctest, not(candlewick_core)))]
+#[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
 
 /// So is what the guide for porting says.
-#[cfg(all(doctest, not(candlewick_core)))]
+#[cfg(doctest)]
 #[doc = include_str!("../docs/porting.md")]
 struct Porting;

@@ -25,7 +25,7 @@
 //!
 //! let executor = Executor::new(&Device::Cpu)?;
 //! let x = LazyTensor::new(&[[1f32, 0.0, 0.0, 0.0]], &Device::Cpu)?;
-//! let y = executor.submit(&mlp.forward(&x)?)?.wait()?;
+//! let y = executor.run(&mlp.forward(&x)?)?;
 //! assert_eq!(y.to_vec2::<f32>()?, [[8.0; 4]]);
 //!
 //! let error = linear(5, 8, vb.pp("up")).unwrap_err();

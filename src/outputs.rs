@@ -15,9 +15,9 @@ mod sealed {
 /// use candlewick::{Device, Executor, LazyTensor};
 /// let executor = Executor::new(&Device::Cpu)?;
 /// let x = LazyTensor::new(&[4f32], &Device::Cpu)?;
-/// let (a, b) = executor.submit((&x.sqrt()?, &x.sqr()?))?.wait()?;
-/// let [c, d] = executor.submit([&x.sqrt()?, &x.sqr()?])?.wait()?;
-/// let many: Vec<candlewick::Tensor> = executor.submit(vec![x.sqrt()?, x.sqr()?])?.wait()?;
+/// let (a, b) = executor.run((&x.sqrt()?, &x.sqr()?))?;
+/// let [c, d] = executor.run([&x.sqrt()?, &x.sqr()?])?;
+/// let many: Vec<candlewick::Tensor> = executor.run(vec![x.sqrt()?, x.sqr()?])?;
 /// assert_eq!(a.to_vec1::<f32>()?, c.to_vec1::<f32>()?);
 /// assert_eq!(b.to_vec1::<f32>()?, many[1].to_vec1::<f32>()?);
 /// # let _ = d;

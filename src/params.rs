@@ -4,9 +4,9 @@ mod adapters;
 mod load;
 mod quantized;
 
+use crate::core::versions::{Version, Versions};
 use crate::error::{ParamsError, Result};
 use crate::graph::LazyTensor;
-use crate::versions::{Version, Versions};
 use candle_core::{DType, Device, Shape, Tensor};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -32,8 +32,8 @@ pub use quantized::QuantizedParams;
 ///
 /// let snapshot = params.snapshot();
 /// params.update([("w", Tensor::new(&[3f32], &Device::Cpu)?)])?;
-/// let old = executor.submit(&(&x * &snapshot.get("w")?)?)?.wait()?;
-/// let new = executor.submit(&(&x * &params.snapshot().get("w")?)?)?.wait()?;
+/// let old = executor.run(&(&x * &snapshot.get("w")?)?)?;
+/// let new = executor.run(&(&x * &params.snapshot().get("w")?)?)?;
 /// assert_eq!(old.to_vec1::<f32>()?, [20.0]);
 /// assert_eq!(new.to_vec1::<f32>()?, [30.0]);
 /// # Ok::<_, Box<dyn std::error::Error>>(())

@@ -1,24 +1,21 @@
-//! From a request to a queued fragment: cut, admit, claim, plan, send.
-//!
-//! The order matters. A fragment is cut before anything is claimed, so it depends only on what
-//! was claimed earlier, and no two fragments can wait for each other. It is admitted before
-//! anything is claimed, so a full queue leaves nothing claimed, and whoever depends on a claim
-//! can count on its message.
+//! What is submitted, as the core's launch asks for it: a graph to be cut and planned, or a call of a
+//! compiled function.
 
-use crate::actor::core::{Core, Permit};
-use crate::actor::submission::Submission;
-use crate::device::runner::{Output, Runner, Tensors, Work};
+use crate::core::actor::launch::{Packed, Request};
+use crate::core::actor::shared::Core;
+use crate::core::store::node_store::{Held, NodeStore};
+use crate::core::store::slot::Lean;
+use crate::device::runner::{Runner, Tensors};
+use crate::device::work::{Output, Work};
 use crate::error::{Error, Result};
 use crate::graph::fragment::{Fragment, Source};
 use crate::graph::{Home, LazyTensor, Node, NodeId, next_id};
 use crate::plan::{Explanation, Planner, Prepared};
-use crate::store::node_store::{Held, NodeStore};
-use crate::store::slot::Slot;
-use crate::store::tag::Tag;
-use crate::store::task::Payload;
 use candle_core::{DeviceLocation, Shape};
+use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 /// The core of an executor over Candle.
 pub(crate) type TheCore = Core<Runner>;
@@ -31,77 +28,64 @@ pub(crate) struct ExecutorHome {
     pub(crate) planner: Planner,
 }
 
-/// One submission that is not admitted yet and has claimed nothing.
-pub(crate) struct Request {
-    /// The distinct outputs.
+/// A graph of which some nodes are asked for.
+pub(crate) struct Graph {
+    home: Arc<ExecutorHome>,
+    /// The distinct ones.
     nodes: SmallVec<[LazyTensor; 1]>,
-    /// For each requested result, which of `nodes` it is.
-    places: SmallVec<[u32; 1]>,
-    host_bytes: u64,
-    work: ToDo,
 }
 
 /// What has to be computed.
-enum ToDo {
-    /// Its plan is known, and none of the outputs is.
-    Planned(Prepared<Held<Tensors>>),
+pub(crate) enum Cut {
+    /// Its plan is known, and none of the outputs is the result of another fragment.
+    Planned {
+        prepared: Prepared<Held<Tensors>>,
+        host_bytes: u64,
+    },
     /// It is to be planned.
-    Cut(Fragment<Held<Tensors>>),
+    New(Fragment<Held<Tensors>>),
 }
 
-impl ToDo {
-    /// The result of another fragment that answers this place of the request.
-    fn submitted_output(&self, index: usize) -> Option<&Held<Tensors>> {
+/// A call of a compiled function. Its results are its own: no tensor names them.
+pub(crate) struct Call {
+    home: Arc<ExecutorHome>,
+    ids: SmallVec<[NodeId; 1]>,
+    /// The size of each.
+    sizes: SmallVec<[u64; 1]>,
+}
+
+/// What is asked of an executor: by a request of the core's.
+pub(crate) trait Ask: Request<Runner, Cut = Cut> {
+    /// The results that no tensor names, once they are claimed.
+    fn nameless(&self) -> &[NodeId] {
+        &[]
+    }
+}
+
+impl Cut {
+    /// Bytes of host data that the fragment brings along.
+    pub(crate) fn host_bytes(&self) -> u64 {
         match self {
-            ToDo::Planned(_) => None,
-            ToDo::Cut(fragment) => fragment.submitted_output(index),
+            Cut::Planned { host_bytes, .. } => *host_bytes,
+            Cut::New(fragment) => fragment.host_bytes,
+        }
+    }
+
+    /// About how long it takes, if its plan is known.
+    pub(crate) fn estimate(&self) -> Option<Duration> {
+        match self {
+            Cut::Planned { prepared, .. } => prepared.plan.estimate(),
+            Cut::New(_) => None,
         }
     }
 
     /// With a plan.
     fn prepared(self, planner: &Planner) -> Prepared<Held<Tensors>> {
         match self {
-            ToDo::Planned(prepared) => prepared,
-            ToDo::Cut(mut fragment) => {
-                fragment.drop_known_outputs();
-                planner.prepare(fragment)
-            }
+            Cut::Planned { prepared, .. } => prepared,
+            Cut::New(fragment) => planner.prepare(fragment),
         }
     }
-}
-
-/// What waits for a permit, has claimed nothing, and then is queued.
-pub(crate) trait Ask: Sized {
-    /// Bytes of host data that the fragment brings along.
-    fn host_bytes(&self) -> u64;
-
-    /// Claims the outputs and queues the fragment. The permit guarantees its place. With `defer`,
-    /// the caller is about to wait for it: see `Core::send`.
-    fn launch(
-        self,
-        home: &Arc<ExecutorHome>,
-        permit: Permit<'_, Runner>,
-        tag: Tag,
-        defer: bool,
-    ) -> Result<Launched>;
-}
-
-/// A call of a compiled function: a plan with all that it needs. Its results are its own: no
-/// tensor names them.
-pub(crate) struct Call {
-    pub(crate) prepared: Prepared<Held<Tensors>>,
-    /// The size of each distinct output.
-    pub(crate) sizes: SmallVec<[u64; 1]>,
-    /// For each requested result, which of them it is.
-    pub(crate) places: SmallVec<[u32; 1]>,
-    pub(crate) host_bytes: u64,
-}
-
-/// Interest in the results of a request.
-pub(crate) struct Launched {
-    pub(crate) submission: Submission<Runner>,
-    /// For each requested result, which output of the submission it is.
-    pub(crate) places: SmallVec<[u32; 1]>,
 }
 
 impl Home for ExecutorHome {
@@ -114,8 +98,9 @@ impl Home for ExecutorHome {
 }
 
 impl ExecutorHome {
-    /// The result of a node that was submitted here; an error if it cannot be used here.
-    pub(crate) fn submitted(&self, node: &Node) -> Result<Option<Held<Tensors>>> {
+    /// The result of a node that was submitted here, if it may be leaned on; an error if it cannot be used
+    /// here.
+    pub(crate) fn submitted(&self, node: &Node, lean: Lean) -> Result<Option<Held<Tensors>>> {
         if node.location != self.location && !node.may_be_on_host() {
             return Err(self.foreign(node.location));
         }
@@ -123,9 +108,14 @@ impl ExecutorHome {
             None => Ok(None),
             Some(home) => {
                 self.check(node, &**home)?;
-                Ok(NodeStore::acquire(self.core.store(), node.id))
+                Ok(NodeStore::acquire(self.core.store(), node.id, lean))
             }
         }
+    }
+
+    /// What a cut asks about each node before anything is claimed.
+    pub(crate) fn asking(&self) -> impl Fn(&Node) -> Result<Option<Held<Tensors>>> {
+        |node: &Node| self.submitted(node, Lean::Any)
     }
 
     /// The refusal of a tensor on another device.
@@ -138,7 +128,7 @@ impl ExecutorHome {
 
     /// Refuses more host data than the queue may ever hold.
     pub(crate) fn check_bytes(&self, bytes: u64) -> Result<()> {
-        let capacity_bytes = self.core.admission().bytes();
+        let capacity_bytes = self.core.gate().admission.bytes();
         if bytes > capacity_bytes {
             return Err(Error::TooLarge {
                 bytes,
@@ -165,29 +155,15 @@ impl ExecutorHome {
     }
 }
 
-impl Request {
-    /// Cuts out what has to be computed for `tensors`.
-    pub(crate) fn cut<'a>(
+impl Graph {
+    /// A graph of which these tensors are asked for, and for each of them, which of its nodes it is.
+    pub(crate) fn new<'a>(
         home: &Arc<ExecutorHome>,
         tensors: impl IntoIterator<Item = &'a LazyTensor>,
-    ) -> Result<Self> {
+    ) -> (Self, SmallVec<[u32; 1]>) {
         let (nodes, places) = distinct(tensors);
-        let found = home.planner.find(&nodes, |node| home.submitted(node))?;
-        let (work, host_bytes) = match found {
-            Some((prepared, bytes)) => (ToDo::Planned(prepared), bytes),
-            None => {
-                let fragment = Fragment::cut(&nodes, |node| home.submitted(node))?;
-                let bytes = fragment.host_bytes;
-                (ToDo::Cut(fragment), bytes)
-            }
-        };
-        home.check_bytes(host_bytes)?;
-        Ok(Self {
-            nodes,
-            places,
-            host_bytes,
-            work,
-        })
+        let home = home.clone();
+        (Self { home, nodes }, places)
     }
 
     /// How it would run.
@@ -196,108 +172,109 @@ impl Request {
         tensors: impl IntoIterator<Item = &'a LazyTensor>,
     ) -> Result<Explanation> {
         let (nodes, _) = distinct(tensors);
-        let fragment = Fragment::cut(&nodes, |node| home.submitted(node))?;
+        let fragment = Fragment::cut(&nodes, |node| home.submitted(node, Lean::Any))?;
         home.check_bytes(fragment.host_bytes)?;
         Ok(home.planner.explain(&fragment))
     }
+}
 
-    /// Whether every output was submitted before: then there is nothing to compute.
-    pub(crate) fn is_known(&self) -> bool {
-        match &self.work {
-            ToDo::Planned(_) => false,
-            ToDo::Cut(fragment) => fragment.is_known(),
+impl Request<Runner> for Graph {
+    type Cut = Cut;
+
+    fn nodes(&self) -> usize {
+        self.nodes.len()
+    }
+
+    fn node(&self, place: usize) -> NodeId {
+        self.nodes[place].0.id
+    }
+
+    fn bind(&self, place: usize) -> Result<()> {
+        self.home.bind(&self.nodes[place].0)
+    }
+
+    fn cut(&self, places: &[usize], lean: Lean) -> Result<Cut> {
+        let home = &*self.home;
+        let asked = || places.iter().map(|&place| &self.nodes[place]);
+        let submitted = |node: &Node| home.submitted(node, lean);
+        let cut = match home.planner.find(asked(), submitted)? {
+            Some((prepared, host_bytes)) => Cut::Planned {
+                prepared,
+                host_bytes,
+            },
+            None => Cut::New(Fragment::cut(asked(), submitted)?),
+        };
+        home.check_bytes(cut.host_bytes())?;
+        Ok(cut)
+    }
+
+    fn found<'c>(&self, cut: &'c Cut, output: usize) -> Option<&'c Held<Tensors>> {
+        match cut {
+            Cut::Planned { .. } => None,
+            Cut::New(fragment) => fragment.found(output),
         }
     }
 
-    /// Interest in outputs that were all submitted before.
-    pub(crate) fn known(self, home: &ExecutorHome) -> Launched {
-        let outputs = (0..self.nodes.len())
-            .filter_map(|index| self.work.submitted_output(index).map(Held::share));
-        let submission = Submission::new(home.core.clone(), outputs.collect());
-        Launched {
-            submission,
-            places: self.places,
+    fn pack(&self, cut: Cut, places: &[usize]) -> Packed<Tensors> {
+        let outputs = places.iter().map(|&place| output(&self.nodes[place]));
+        pack(cut.prepared(&self.home.planner), outputs.collect())
+    }
+}
+
+impl Ask for Graph {}
+
+impl Call {
+    /// A call with results of these sizes.
+    pub(crate) fn new(home: &Arc<ExecutorHome>, sizes: SmallVec<[u64; 1]>) -> Self {
+        Self {
+            home: home.clone(),
+            ids: sizes.iter().map(|_| next_id()).collect(),
+            sizes,
         }
     }
 }
 
-impl Ask for Request {
-    fn host_bytes(&self) -> u64 {
-        self.host_bytes
+impl Request<Runner> for Call {
+    type Cut = Cut;
+
+    fn nodes(&self) -> usize {
+        self.ids.len()
     }
 
-    fn launch(
-        self,
-        home: &Arc<ExecutorHome>,
-        permit: Permit<'_, Runner>,
-        tag: Tag,
-        defer: bool,
-    ) -> Result<Launched> {
-        let known = |index| self.work.submitted_output(index);
-        let places = 0..self.nodes.len();
-        let own: SmallVec<[&LazyTensor; 1]> = places
-            .filter(|&i| known(i).is_none())
-            .map(|i| &self.nodes[i])
-            .collect();
-        let mut ids: SmallVec<[NodeId; 1]> = SmallVec::new();
-        for node in &own {
-            home.bind(&node.0)?;
-            ids.push(node.0.id);
-        }
-        let claimed = home.core.claim(permit, &ids, tag);
-        let mut slots = claimed.slots().iter().cloned();
-        let outputs = (0..self.nodes.len()).filter_map(|i| match known(i) {
-            Some(held) => Some(held.share()),
-            None => slots.next(),
+    fn node(&self, place: usize) -> NodeId {
+        self.ids[place]
+    }
+
+    fn bind(&self, _: usize) -> Result<()> {
+        Ok(())
+    }
+
+    /// Not asked for: a call comes with what it needs, and no other launch can claim ids that are new.
+    fn cut(&self, _: &[usize], _: Lean) -> Result<Cut> {
+        Err(Error::Closed)
+    }
+
+    fn found<'c>(&self, _: &'c Cut, _: usize) -> Option<&'c Held<Tensors>> {
+        None
+    }
+
+    fn pack(&self, cut: Cut, places: &[usize]) -> Packed<Tensors> {
+        let outputs = places.iter().map(|&place| Output {
+            node: Weak::new(),
+            bytes: self.sizes[place],
         });
-        let submission = Submission::new(home.core.clone(), outputs.collect());
-        if claimed.is_complete() {
-            let outputs = own.iter().map(|node| output(node)).collect();
-            let fragment = self.work.prepared(&home.planner);
-            claimed.send(|slots| payload(fragment, outputs, slots), defer);
-        } else {
-            // Somebody claimed a part since the fragment was cut: what is left is cut again.
-            claimed.send_apart(|place, slot| alone(own[place], slot, home), defer)?;
-        }
-        Ok(Launched {
-            submission,
-            places: self.places,
-        })
+        pack(cut.prepared(&self.home.planner), outputs.collect())
     }
 }
 
 impl Ask for Call {
-    fn host_bytes(&self) -> u64 {
-        self.host_bytes
-    }
-
-    fn launch(
-        self,
-        home: &Arc<ExecutorHome>,
-        permit: Permit<'_, Runner>,
-        tag: Tag,
-        defer: bool,
-    ) -> Result<Launched> {
-        let ids: SmallVec<[NodeId; 1]> = self.sizes.iter().map(|_| next_id()).collect();
-        let claimed = home.core.claim(permit, &ids, tag);
-        debug_assert!(claimed.is_complete(), "ids are never used again");
-        let slots = claimed.slots().iter().cloned().collect();
-        let submission = Submission::new(home.core.clone(), slots);
-        for id in ids {
-            home.release(id); // the node's share, which no tensor will give back
-        }
-        let outputs = self.sizes.iter().map(|&bytes| Output {
-            node: Weak::new(),
-            bytes,
-        });
-        let outputs = outputs.collect();
-        claimed.send(|slots| payload(self.prepared, outputs, slots), defer);
-        Ok(Launched {
-            submission,
-            places: self.places,
-        })
+    fn nameless(&self) -> &[NodeId] {
+        &self.ids
     }
 }
+
+/// Among more tensors than this, equal ones are found by a table.
+const FEW: usize = 8;
 
 /// The distinct ones, and for each tensor which of them it is.
 fn distinct<'a>(
@@ -305,39 +282,37 @@ fn distinct<'a>(
 ) -> (SmallVec<[LazyTensor; 1]>, SmallVec<[u32; 1]>) {
     let mut nodes: SmallVec<[LazyTensor; 1]> = SmallVec::new();
     let mut places = SmallVec::new();
+    let mut table: FxHashMap<NodeId, u32> = FxHashMap::default();
     for tensor in tensors {
-        let known = nodes.iter().position(|n| n.0.id == tensor.0.id);
-        places.push(known.unwrap_or(nodes.len()) as u32);
+        let id = tensor.0.id;
+        let known = match nodes.len() {
+            ..FEW => nodes
+                .iter()
+                .position(|n| n.0.id == id)
+                .map(|place| place as u32),
+            _ => table.get(&id).copied(),
+        };
+        let next = nodes.len() as u32;
+        places.push(known.unwrap_or(next));
         if known.is_none() {
             nodes.push(tensor.clone());
+            if nodes.len() == FEW {
+                let all = nodes.iter().zip(0..);
+                table.extend(all.map(|(node, place)| (node.0.id, place)));
+            } else if nodes.len() > FEW {
+                table.insert(id, next);
+            }
         }
     }
     (nodes, places)
 }
 
-/// The work for one node by itself, whose slot is claimed already.
-fn alone(
-    root: &LazyTensor,
-    slot: Arc<Slot<Tensors>>,
-    home: &ExecutorHome,
-) -> Result<Payload<Tensors>> {
-    let fragment = Fragment::cut([root], |node| match node.id == root.0.id {
-        true => Ok(None),
-        false => home.submitted(node),
-    })?;
-    let outputs = SmallVec::from_iter([output(root)]);
-    let fragment = home.planner.prepare(fragment);
-    Ok(payload(fragment, outputs, SmallVec::from_iter([slot])))
-}
-
-/// What is sent for a fragment.
-fn payload(
-    fragment: Prepared<Held<Tensors>>,
-    outputs: SmallVec<[Output; 1]>,
-    slots: SmallVec<[Arc<Slot<Tensors>>; 1]>,
-) -> Payload<Tensors> {
+/// The work of a fragment, and the results of others that it reads.
+fn pack(fragment: Prepared<Held<Tensors>>, outputs: SmallVec<[Output; 1]>) -> Packed<Tensors> {
     let mut inputs = SmallVec::new();
-    let sources = fragment.sources.into_iter().map(|(value, source)| {
+    // not collected in place: that gives back a part of the memory, which costs more than new memory
+    let mut sources = Vec::with_capacity(fragment.sources.len());
+    for (value, source) in fragment.sources {
         let from = match source {
             Source::Leaf(tensor, kept) => Source::Leaf(tensor, kept),
             Source::Submitted(held) => {
@@ -345,21 +320,16 @@ fn payload(
                 Source::Submitted(inputs.len() - 1)
             }
         };
-        (value, from)
-    });
-    let sources = sources.collect();
-    Payload {
-        work: Box::new(Work {
-            plan: fragment.plan,
-            sources,
-            attached: fragment.attached,
-            scalars: fragment.scalars,
-            outputs,
-        }),
-        inputs,
-        outputs: slots,
-        rest: Vec::new(),
+        sources.push((value, from));
     }
+    let work = Work {
+        plan: fragment.plan,
+        sources,
+        attached: fragment.attached,
+        scalars: fragment.scalars,
+        outputs,
+    };
+    (Box::new(work), inputs)
 }
 
 /// Only a node that was submitted is referred to weakly: see `graph/recycle.rs`.

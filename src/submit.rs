@@ -1,8 +1,8 @@
 //! How work is submitted: for whom, how urgent, and until when.
 
+use crate::core::store::tag::{Priority, Tag};
+use crate::core::sync::{Deadline, now};
 use crate::error::{Error, Result};
-use crate::store::tag::{Priority, Tag};
-use crate::sync::Deadline;
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -35,7 +35,7 @@ pub struct Submit {
 
 impl Submit {
     /// As [`Executor::submit`](crate::Executor::submit) does it: no deadline, normal priority, in
-    /// the turn of the executor's clone and the thread.
+    /// the turn of the thread.
     pub fn new() -> Self {
         Self::default()
     }
@@ -55,7 +55,7 @@ impl Submit {
     /// A deadline so long from now. One that is further than the clock reaches is none.
     pub fn within(time: Duration) -> Self {
         Self {
-            deadline: Instant::now().checked_add(time),
+            deadline: now().checked_add(time),
             ..Self::default()
         }
     }
@@ -82,11 +82,11 @@ impl Submit {
         }
     }
 
-    pub(crate) fn tag(&self, producer: &Producer) -> Tag {
+    pub(crate) fn tag(&self) -> Tag {
         Tag {
             producer: match &self.session {
                 Some(session) => session.0,
-                None => producer.on_this_thread(),
+                None => this_thread(),
             },
             priority: self.priority,
             deadline: self.deadline.map(Deadline::at),
@@ -98,8 +98,8 @@ impl Submit {
 ///
 /// Producers of one executor take turns, so that one who submits ten thousand graphs holds up
 /// another's single one by no more than what is running and one batch more. Without a session, a
-/// producer is a clone of the executor on one thread. With one it is whatever is submitted with it or
-/// its clones, from any thread or task and to any executor.
+/// producer is a thread: the one that submits, whichever clone of the executor it uses. With one it is
+/// whatever is submitted with it or its clones, from any thread or task and to any executor.
 ///
 /// ```
 /// use candlewick::{Session, Submit};
@@ -113,7 +113,9 @@ pub struct Session(u64);
 impl Session {
     /// A new one.
     pub fn new() -> Self {
-        Self(next() << 32)
+        static NEXT: AtomicU32 = AtomicU32::new(1);
+        // ORDERING: Relaxed; a count. After 2^32 of them two share their turns.
+        Self(u64::from(NEXT.fetch_add(1, Ordering::Relaxed)) << 32)
     }
 }
 
@@ -123,46 +125,18 @@ impl Default for Session {
     }
 }
 
-/// A clone of an executor: who submits, if nothing else is said. A clone of it is somebody else.
-#[derive(Debug)]
-pub(crate) struct Producer(u64);
-
-impl Producer {
-    pub(crate) fn new() -> Self {
-        Self(next() << 32)
+/// Without a session, threads take turns.
+fn this_thread() -> u64 {
+    thread_local! {
+        static NUMBER: Cell<u32> = const { Cell::new(0) };
     }
-
-    /// Threads that share one clone take turns all the same.
-    fn on_this_thread(&self) -> u64 {
-        thread_local! {
-            static NUMBER: Cell<u32> = const { Cell::new(0) };
-        }
-        static THREADS: AtomicU32 = AtomicU32::new(0);
-        let number = NUMBER.with(|number| {
-            if number.get() == 0 {
-                // ORDERING: Relaxed; a count. After 2^32 threads two share their turns.
-                number.set(
-                    THREADS
-                        .fetch_add(1, Ordering::Relaxed)
-                        .wrapping_add(1)
-                        .max(1),
-                );
-            }
-            number.get()
-        });
-        self.0 | u64::from(number)
+    static THREADS: AtomicU32 = AtomicU32::new(0);
+    let number = NUMBER.get();
+    if number != 0 {
+        return number.into();
     }
-}
-
-impl Clone for Producer {
-    fn clone(&self) -> Self {
-        Self::new()
-    }
-}
-
-/// Numbers for clones and sessions. After 2^32 of them two share their turns.
-fn next() -> u64 {
-    static NEXT: AtomicU32 = AtomicU32::new(1);
-    // ORDERING: Relaxed; a count.
-    u64::from(NEXT.fetch_add(1, Ordering::Relaxed))
+    // ORDERING: Relaxed; a count. After 2^32 threads two share their turns.
+    let number = THREADS.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
+    NUMBER.set(number.max(1));
+    number.max(1).into()
 }

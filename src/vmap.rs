@@ -46,7 +46,7 @@ impl Executor {
     ///     0,
     /// );
     /// let sequences = Tensor::randn(0f32, 1.0, (5, 3, 2), &Device::Cpu)?;
-    /// assert_eq!(attend.submit(&[sequences])?.wait()?.dims(), [5, 3, 2]);
+    /// assert_eq!(attend.run(&[sequences])?.dims(), [5, 3, 2]);
     /// # Ok::<_, Box<dyn std::error::Error>>(())
     /// ```
     pub fn vmap<'f, A, F: Function<A> + 'f>(
@@ -125,6 +125,23 @@ impl<R: Results> Vmap<'_, R> {
         let together = columns.iter().map(|column| LazyTensor::stack(column, 0));
         let together: Vec<LazyTensor> = together.collect::<Result<_>>()?;
         self.executor.submit_as(&together[..], &how)
+    }
+
+    /// Calls the function for each item and returns the results.
+    ///
+    /// # Errors
+    /// Those of [`submit`](Self::submit) and of [`Handle::wait`].
+    ///
+    /// ```
+    /// use candlewick::{Device, Executor, LazyTensor, Tensor};
+    /// let executor = Executor::new(&Device::Cpu)?;
+    /// let sums = executor.vmap(|x: &LazyTensor| x.sum_all(), 0);
+    /// let xs = Tensor::new(&[[3f32, 4.0], [6.0, 8.0]], &Device::Cpu)?;
+    /// assert_eq!(sums.run(&[xs])?.to_vec1::<f32>()?, [7.0, 14.0]);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn run<A: Argument>(&self, arguments: &[A]) -> Result<R> {
+        self.submit(arguments)?.wait()
     }
 
     /// An argument that need not be computed for each item.

@@ -30,15 +30,7 @@ fn complain(source: &Source, index: usize, what: &str) -> String {
 
 /// The folders of `src/`, each importing only from those before it. What stands in `src/` itself
 /// (executor, handle, ...) is the public face: it comes behind them and may use them all.
-const ORDER: &[&[&str]] = &[
-    &["sync"],
-    &["error", "origin", "versions"],
-    &["graph"],
-    &["plan"],
-    &["store"],
-    &["actor"],
-    &["device"],
-];
+const ORDER: &[&[&str]] = &[&["core"], &["error"], &["graph"], &["plan"], &["device"]];
 
 /// What stands behind the public face and is made of it alone, as a user's code would be.
 const BEHIND_THE_FACE: &[&str] = &["nn", "models"];
@@ -133,11 +125,11 @@ const FACADE_ONLY: &[&str] = &[
 ];
 
 fn primitives_come_from_the_facade(source: &Source) -> Complaints {
-    if module(&source.path) == "sync" {
+    if source.path.starts_with("src/core/sync") {
         return Vec::new();
     }
     // What loom runs, and so what the facade must be able to replace.
-    let core = ["origin", "versions", "store", "actor"].contains(&module(&source.path));
+    let core = module(&source.path) == "core";
     let forbidden = |code: &str| {
         FACADE_ONLY.iter().any(|name| has_word(code, name))
             || core && (code.contains("std::sync") || code.contains("std::thread"))
@@ -145,17 +137,21 @@ fn primitives_come_from_the_facade(source: &Source) -> Complaints {
     each_line(
         source,
         forbidden,
-        "concurrency primitives are named in src/sync only",
+        "concurrency primitives are named in src/core/sync only",
     )
 }
 
 /// A guard of a map's shard deadlocks across calls: the facade alone handles the map.
 fn dash_map_is_behind_the_facade(source: &Source) -> Complaints {
-    if source.path == "src/sync/real.rs" {
+    if source.path == "src/core/sync/real.rs" {
         return Vec::new();
     }
     let names = |code: &str| has_word(code, "DashMap") || has_word(code, "dashmap");
-    each_line(source, names, "DashMap is named in src/sync/real.rs only")
+    each_line(
+        source,
+        names,
+        "DashMap is named in src/core/sync/real.rs only",
+    )
 }
 
 const ORDERINGS: &[&str] = &["Relaxed", "Acquire", "Release", "AcqRel", "SeqCst"];
@@ -466,7 +462,7 @@ fn a_forward_import_is_found() {
     finds(
         rule,
         "src/graph/node.rs",
-        "use crate::error::Error;\nuse crate::actor::Core;\n",
+        "use crate::error::Error;\nuse crate::device::Stream;\n",
         &[2],
     );
     finds(
@@ -477,20 +473,20 @@ fn a_forward_import_is_found() {
     );
     finds(
         rule,
-        "src/store/slot.rs",
-        "use crate::{\n    sync::{Arc, Mutex},\n    Executor,\n};",
+        "src/core/store/slot.rs",
+        "use crate::{\n    core::sync::{Arc, Mutex},\n    Executor,\n};",
         &[1],
     );
     finds(
         rule,
-        "src/store/slot.rs",
-        "use crate::{sync::Arc, graph::Op};\n//! [`crate::Handle`]",
-        &[],
+        "src/core/store/slot.rs",
+        "use crate::{core::sync::Arc, graph::Op};\n//! [`crate::Handle`]",
+        &[1],
     );
     finds(
         rule,
         "src/executor.rs",
-        "use crate::handle::Handle;\nuse crate::actor::Core;",
+        "use crate::handle::Handle;\nuse crate::core::actor::shared::Core;",
         &[],
     );
     finds(
@@ -499,7 +495,12 @@ fn a_forward_import_is_found() {
         "use crate::device::Stream;\nuse crate::plan::Step;",
         &[1],
     );
-    finds(rule, "src/sync/real.rs", "use crate::error::Error;", &[1]);
+    finds(
+        rule,
+        "src/core/sync/real.rs",
+        "use crate::error::Error;",
+        &[1],
+    );
     let inside = "use crate::{LazyTensor, graph::Op};\nuse crate::nn::Linear;";
     finds(rule, "src/nn/linear.rs", inside, &[1]);
     finds(rule, "src/models/bert.rs", inside, &[1]);
@@ -510,25 +511,26 @@ fn a_forward_import_is_found() {
 #[test]
 fn a_primitive_outside_of_the_facade_is_found() {
     let rule = primitives_come_from_the_facade;
-    let text = "use std::sync::Mutex;\nuse crate::sync::Arc;\n// std::sync\nstd::thread::sleep(d);";
-    finds(rule, "src/actor/park.rs", text, &[1, 4]);
+    let text =
+        "use std::sync::Mutex;\nuse crate::core::sync::Arc;\n// std::sync\nstd::thread::sleep(d);";
+    finds(rule, "src/core/actor/park.rs", text, &[1, 4]);
     finds(
         rule,
         "src/graph/node.rs",
         "use std::sync::Arc;\nuse crossbeam_channel::bounded;",
         &[2],
     );
-    finds(rule, "src/sync/real.rs", "use std::sync::Arc;", &[]);
+    finds(rule, "src/core/sync/real.rs", "use std::sync::Arc;", &[]);
     let rule = dash_map_is_behind_the_facade;
     finds(
         rule,
-        "src/sync/mocked.rs",
+        "src/core/sync/mocked.rs",
         "type Map = dashmap::DashMap<u8, u8>; // DashMap",
         &[1],
     );
     finds(
         rule,
-        "src/sync/real.rs",
+        "src/core/sync/real.rs",
         "struct Map(DashMap<u8, u8>);",
         &[],
     );
@@ -538,22 +540,22 @@ fn a_primitive_outside_of_the_facade_is_found() {
 fn an_unexplained_ordering_is_found() {
     let rule = orderings_are_explained;
     let bare = "use crate::sync::Ordering::{\n    Acquire,\n};\n\nw.load(Acquire)\n";
-    finds(rule, "src/store/slot.rs", bare, &[5]);
+    finds(rule, "src/core/store/slot.rs", bare, &[5]);
     let good = "// ORDERING: Acquire, with `f`.\nlet old = self\n    .word\n    .swap(1, Acquire);";
-    finds(rule, "src/store/slot.rs", good, &[]);
+    finds(rule, "src/core/store/slot.rs", good, &[]);
     let other = "// ORDERING: for the first.\nw.load(Acquire);\n}\nw.load(Ordering::Relaxed)";
-    finds(rule, "src/store/slot.rs", other, &[4]);
+    finds(rule, "src/core/store/slot.rs", other, &[4]);
     let far = "// ORDERING: far away.\na();\nb();\nc();\nw.load(Relaxed)";
-    finds(rule, "src/store/slot.rs", far, &[5]);
+    finds(rule, "src/core/store/slot.rs", far, &[5]);
     finds(
         rule,
-        "src/store/slot.rs",
+        "src/core/store/slot.rs",
         "w.load(SeqCst) // ORDERING: one order for all.",
         &[],
     );
     finds(
         rule,
-        "src/store/slot.rs",
+        "src/core/store/slot.rs",
         "a.cmp(&b) == Ordering::Less; // \"Acquire\"",
         &[],
     );

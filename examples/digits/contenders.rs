@@ -25,7 +25,7 @@ impl Contender for Candlewick {
 
     fn classify(&self, pixels: &[f32; PIXELS]) -> Result<Answer> {
         let out = lazy(&self.params.snapshot(), pixels)?;
-        answer(&self.executor.submit(&out)?.wait()?)
+        answer(&self.executor.run(&out)?)
     }
 }
 

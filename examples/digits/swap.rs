@@ -116,5 +116,5 @@ pub(crate) fn under_load(
 
 /// As [`Contender::classify`](crate::contenders::Contender::classify), under these weights.
 fn classify(served: &Candlewick, weights: &Snapshot, pixels: &[f32; PIXELS]) -> Result<Answer> {
-    answer(&served.executor.submit(&lazy(weights, pixels)?)?.wait()?)
+    answer(&served.executor.run(&lazy(weights, pixels)?)?)
 }

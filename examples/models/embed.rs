@@ -87,7 +87,7 @@ fn embed_all(
             lines.get(at).map(|line| (at, line))
         } {
             let embedding = encoder.embed(&texts.ids(line)?)?.to_dtype(DType::F32)?;
-            done.push((at, executor.submit(&embedding)?.wait()?.to_vec1()?));
+            done.push((at, executor.run(&embedding)?.to_vec1()?));
             bar.inc(1);
         }
         Ok(done)

@@ -2,31 +2,49 @@
 //! schedules it: loom (every interleaving up to a bound), shuttle (random and PCT), or the
 //! machine (repetition, also under ThreadSanitizer).
 
-#[cfg(not(candlewick_core))]
+#[cfg(not(any(candlewick_loom, candlewick_shuttle, candlewick_threads)))]
 compile_error!(
-    "run cargo inside loom-tests/, whose .cargo/config.toml sets the cfgs; RUSTFLAGS in the \
-     environment overrides it"
+    "run cargo inside loom-tests/, whose .cargo/config.toml sets a cfg that says who schedules; \
+     RUSTFLAGS in the environment overrides it"
 );
 
+// A model looks 0 times before it sleeps; and what a stand-in keeps is boxed, not to move.
+#[allow(
+    clippy::absurd_extreme_comparisons,
+    clippy::reversed_empty_ranges,
+    clippy::vec_box
+)]
+#[path = "../../src/core/mod.rs"]
+pub mod core;
 pub mod runner;
 pub mod scenarios {
     //! One file for each part of the core.
     pub mod admission;
     pub mod batch;
     pub mod crew;
+    pub mod driving;
     pub mod executor;
+    pub mod grants;
+    pub mod launch;
     pub mod lending;
+    pub mod omitted;
+    pub mod random;
     pub mod slot;
     pub mod store;
+    pub mod tickets;
     pub mod turn;
     pub mod turns;
+    pub mod urgency;
     pub mod versions;
+    pub mod withdraw;
 }
 pub mod toy;
 
 /// One scenario.
 #[derive(Debug)]
 pub struct Scenario {
+    /// Its module.
+    pub module: &'static str,
     /// Its name, after the race it shows.
     pub name: &'static str,
     /// The most preemptions in one execution; `None` for all interleavings.
@@ -43,6 +61,7 @@ macro_rules! scenarios {
     ($($module:ident :: $name:ident, $bound:expr, $stale:expr, [$($outcome:literal),*];)*) => {
         /// All of them.
         pub const SCENARIOS: &[Scenario] = &[$(Scenario {
+            module: stringify!($module),
             name: stringify!($name),
             bound: $bound,
             stale: $stale,
@@ -74,11 +93,18 @@ scenarios! {
     slot::close_vs_await, None, false, [];
     slot::timed_wait, Some(3), false, ["in time", "timed out"];
     slot::poll_vs_publish, None, false, ["ready", "pending"];
+    slot::issue_vs_await, None, false, [];
+    slot::issue_vs_peek, None, false, ["early", "late"];
+    slot::refuse_vs_await, None, false, [];
+    slot::refuse_vs_close, None, false, ["refused", "closed"];
+    slot::lean_vs_begin, None, false, ["begun", "passed over"];
+    slot::too_many_references, Some(2), false, [];
     store::claim_race, Some(3), false, ["mine", "the other's"];
     store::release_vs_acquire, None, false, ["found", "gone"];
     store::cancel_vs_claim, None, false, ["cancelled", "shared"];
     store::cancel_vs_fill, None, false, [];
     store::cancel_vs_take, None, false, ["owner", "canceller"];
+    store::lean_vs_forget, Some(3), false, ["slot", "origin"];
     store::cut_vs_forget, Some(3), false, ["slot", "origin"];
     store::forget_vs_readers, Some(3), false, ["both read", "one read", "forgotten"];
     store::read_vs_free, Some(3), false, ["read", "too early"];
@@ -96,38 +122,62 @@ scenarios! {
     admission::lined_up_means_room, Some(3), true, [];
     admission::no_overtaking_in_line, None, false, [];
     admission::quitter_lets_the_next_go, None, false, [];
+    grants::class_in_line, None, false, ["granted, gave up", "gave up first"];
+    grants::turns_in_line, None, false, [];
+    grants::lapse_vs_taker, None, false, ["lapsed", "in time"];
+    grants::lapse_vs_next, None, false, ["lapsed", "in time"];
+    grants::close_vs_taker, None, false, ["in time", "refused"];
+    grants::close_vs_lapse, None, false, ["lapsed", "closed"];
+    grants::forgotten_grant, Some(2), false, [];
+    grants::forgotten_grant_vs_try, Some(2), false, [];
+    grants::lapsed_lines_up_anew, Some(2), false, [];
+    grants::dropped_grant_goes_on, Some(2), false, [];
+    grants::close_vs_dropped_grant, Some(2), false, ["in line", "refused"];
+    grants::close_vs_grant, Some(2), false, [];
     turn::post_vs_rest, Some(2), true, [];
     turn::borrow_vs_owner, Some(3), false, [];
     turn::call_vs_rest, Some(3), false, [];
     turn::two_borrowers, None, false, ["mine", "the other's"];
-    turn::call_behind_deferred, Some(3), true, [];
-    turn::two_deferred, Some(2), true, [];
+    turn::two_posts, Some(2), true, [];
     turn::borrow_after_borrow, Some(3), false, ["both", "mine", "the other's"];
     turn::post_vs_hand_back, Some(2), false, ["lent", "not to be had"];
+    turn::call_is_over, None, false, ["one round", "two rounds"];
+    turn::run_vs_post, Some(2), false, ["lent", "not to be had"];
+    turn::limit_vs_borrow, Some(3), false, ["lent", "the owner's"];
     executor::submit_await_close, Some(2), false, [];
     executor::submit_vs_close, Some(2), false, ["ran", "refused"];
     executor::submit_vs_abort, Some(2), false, ["ran", "closed", "refused"];
-    executor::back_pressure, Some(2), false, [];
+    executor::back_pressure, Some(1), false, [];
     executor::full_vs_close, Some(2), false, ["accepted", "full", "closed"];
     executor::unused_permit_vs_close, Some(2), false, ["given back", "refused"];
     executor::dropped_admission, Some(2), false, ["went in", "refused", "dropped while pending"];
     executor::same_node, Some(1), false, [];
     executor::dependency_order, Some(1), false, [];
-    executor::dropped_claim, Some(2), false, [];
+    executor::dropped_claim, Some(1), false, [];
     executor::cancel_vs_dependent, Some(1), false, ["shared", "finished"];
-    executor::withdraw_submitted, Some(2), false, ["ran", "withdrawn"];
     executor::engine_panics, Some(1), false, [];
     executor::owner_panics, Some(2), false, ["before", "lost"];
     executor::late_error, Some(1), false, ["one failed"];
     executor::failure_spreads, Some(1), false, [];
     executor::release_vs_close, Some(2), false, [];
-    executor::parts_apart, Some(1), false, [];
     executor::two_closers, Some(2), false, ["ran", "closed"];
-    executor::two_withdraw, Some(2), false, ["mine last", "other last"];
-    executor::given_up_beside, Some(2), false, ["ran", "given up"];
+    executor::given_up_beside, Some(1), false, ["ran", "given up"];
+    executor::panics_twice, Some(1), false, [];
+    executor::dropped_work_panics, Some(1), false, [];
+    executor::refused_work_panics, Some(1), false, ["ran", "closed"];
+    withdraw::withdraw_submitted, Some(2), false, ["ran", "withdrawn"];
+    withdraw::two_withdraw, Some(2), false, ["mine last", "other last"];
+    withdraw::withdraw_vs_receive, None, false, ["work", "husk"];
+    withdraw::husk_means_room, Some(2), true, ["room", "full"];
+    withdraw::husks_are_counted, Some(3), false, ["withdrawn", "ran"];
+    withdraw::kept_permit_comes_back, Some(1), false, ["withdrawn", "too late"];
+    withdraw::withdraw_vs_line, Some(2), false, [];
+    withdraw::withdraw_after_losing, Some(2), false, ["both won", "one lost"];
+    withdraw::withdraw_vs_close, Some(2), false, ["withdrawn", "ran"];
+    withdraw::withdraw_chain, Some(1), false, ["withdrawn", "one ran", "ran"];
     batch::gather_vs_send, Some(2), false, ["together", "apart"];
-    batch::gather_vs_cancel, Some(2), false, ["cancelled", "too late", "together"];
-    batch::spoiler_runs_apart, Some(2), false, ["together"];
+    batch::gather_vs_cancel, Some(1), false, ["cancelled", "too late", "together"];
+    batch::spoiler_runs_apart, Some(1), false, ["together"];
     batch::wrecked_batch, Some(2), false, ["together", "apart"];
     batch::dependent_stays_behind, Some(1), false, ["together"];
     batch::gather_vs_abort, Some(1), false, ["ran", "closed", "together"];
@@ -140,23 +190,87 @@ scenarios! {
     turns::expire_vs_share, None, false, ["shared", "too late"];
     turns::expire_vs_await, None, false, [];
     turns::expire_vs_cancel, None, false, ["cancelled", "too late"];
+    turns::expire_vs_close, None, false, ["closed", "too late"];
+    turns::interest_comes_and_goes, None, false, ["shared", "too late"];
+    turns::claimant_lets_go, None, false, [];
+    turns::claimant_is_dropped, None, false, [];
     turns::late_vs_submit, Some(1), false, ["expired", "ran"];
-    turns::late_vs_dependent, Some(2), false, ["expired", "ran"];
-    turns::flood_vs_single, Some(1), false, ["last", "between"];
-    lending::wait_lends, Some(2), false, [];
+    turns::late_vs_dependent, Some(1), false, ["expired", "ran"];
+    turns::lift_received, Some(2), false, [];
+    turns::flood_vs_single, Some(3), false, ["last", "between"];
+    lending::run_alone, Some(2), false, [];
+    lending::run_vs_owner, Some(2), false, ["lent", "owner"];
+    lending::two_runs, Some(1), false, ["one drove", "both drove"];
     lending::lend_vs_owner, Some(2), false, ["lent", "owner"];
     lending::two_lenders, Some(1), false, [];
-    lending::deferred_vs_waiter, Some(2), false, [];
-    lending::deferred_vs_dependent, Some(2), false, [];
-    lending::deferred_vs_line, Some(1), false, [];
-    lending::deferred_then_dropped, Some(2), false, [];
+    lending::timed_wait_lends, Some(2), false, ["in time", "lent", "owner"];
     lending::lend_after_owner, Some(2), false, ["lent"];
     lending::lend_vs_close, Some(2), false, ["ran", "refused"];
     lending::lend_vs_abort, Some(2), false, ["ran", "closed", "refused"];
+    lending::run_vs_close, Some(2), false, ["ran", "refused"];
+    lending::run_vs_abort, Some(2), false, ["ran", "closed", "refused"];
     lending::lent_panics, Some(1), false, [];
     lending::lent_owner_panics, Some(1), false, ["before", "lost"];
-    lending::round_vs_deferred, Some(2), false, ["lent", "owner"];
+    lending::lend_behind_foreign, Some(1), false, ["here", "there"];
+    lending::run_foreign, Some(1), false, ["here"];
+    lending::foreign_stays_apart, Some(2), false, ["here", "apart"];
+    lending::run_gathers, Some(2), false, ["together", "apart"];
+    lending::run_one_class, Some(2), false, [];
+    lending::run_blocked, Some(1), false, ["lent"];
+    driving::drivers_in_a_circle, Some(2), false, ["mine waits", "the other waits"];
+    driving::waiting_ends, Some(2), false, ["may wait", "must not wait"];
+    omitted::first_place_lost, Some(2), false, ["one has both", "each has one"];
     versions::updates_race, None, false, ["mine first", "other first"];
     versions::snapshot_vs_update, None, true, ["old", "new"];
     versions::refused_vs_update, None, false, ["refused", "applied"];
+    launch::overlap_cpu, Some(2), false, ["passed over", "none passed over"];
+    launch::overlap_gpu, Some(2), false, ["passed over", "none passed over"];
+    launch::overlap_run, Some(1), false, ["passed over", "none passed over"];
+    launch::overlap_one_place, Some(2), false, [];
+    launch::intermediate_cpu, Some(2), false, ["passed over"];
+    launch::intermediate_gpu, Some(2), false, ["passed over"];
+    launch::three_overlap, Some(1), false, ["passed over"];
+    launch::opposite_order, Some(2), false, ["passed over", "one has both", "each has one"];
+    launch::not_yet_sent_cpu, Some(2), false, ["dependent first", "in order"];
+    launch::not_yet_sent_run, Some(2), false, ["dependent first", "in order"];
+    launch::not_yet_sent_gpu, Some(2), false, ["dependent first", "in order"];
+    launch::second_cut_fails_cpu, Some(2), false, ["refused", "dependent ready", "dependent failed"];
+    launch::second_cut_fails_gpu, Some(2), false, ["refused", "dependent ready", "dependent failed"];
+    launch::launch_panics_cpu, Some(2), false, ["dependent ready", "dependent failed"];
+    launch::launch_panics_gpu, Some(2), false, ["dependent ready", "dependent failed"];
+    launch::shared_claim_refused, Some(2), false, ["its own", "told"];
+    launch::given_up_between_cuts, Some(2), false, ["given up", "both given up", "leaned on"];
+    launch::overlap_then_cancel, Some(2), false, ["one given up", "both given up"];
+    launch::overlap_vs_cancel_gpu, Some(1), false, ["one given up", "both given up", "too late"];
+    launch::overlap_vs_close, Some(2), false, ["ran", "refused"];
+    launch::overlap_vs_abort_cpu, Some(2), false, ["ran", "closed", "refused"];
+    launch::overlap_vs_abort_gpu, Some(1), false, ["ran", "closed", "refused"];
+    tickets::read_before_told, Some(2), false, ["read before told", "one told", "both told"];
+    tickets::told_in_order, Some(2), false, ["none told", "one told", "both told"];
+    tickets::late_error_gpu, Some(2), false, ["two tickets", "three tickets", "the culprit again", "others again"];
+    tickets::late_error_ringing, Some(2), false, ["two tickets", "three tickets", "others again"];
+    tickets::never_ends_gpu, Some(1), false, ["refused", "overdue"];
+    tickets::never_ends_ringing, Some(1), false, ["refused", "overdue"];
+    tickets::abort_in_flight, Some(2), false, ["ran", "closed"];
+    tickets::close_in_flight, Some(2), false, [];
+    tickets::cancel_in_flight, Some(3), false, ["cancelled", "in flight", "finished"];
+    tickets::ring_vs_rest, Some(2), false, [];
+    tickets::three_in_flight, Some(2), false, ["none ended", "one ended"];
+    tickets::owner_panics_in_flight, Some(2), false, [];
+    tickets::release_in_flight, Some(2), false, ["ran", "withdrawn", "in flight"];
+    tickets::one_class_per_ticket, Some(2), false, ["together", "apart"];
+    urgency::lift_vs_choice, Some(2), false, ["lifted", "too late"];
+    urgency::lift_vs_message, Some(2), false, ["joined", "its own"];
+    urgency::lift_reaches_down, Some(2), false, [];
+    urgency::lift_vs_cancel, Some(2), false, ["shared", "cancelled"];
+    urgency::lifted_vs_cancel, Some(2), false, ["withdrawn", "ran"];
+    urgency::newcomer_first, Some(2), false, [];
+    urgency::one_class_per_batch, Some(2), false, ["together", "apart"];
+    urgency::driven_code, Some(2), false, ["had ended", "looked again", "woken"];
+    urgency::bystander, Some(2), false, [];
+    urgency::nested_executors, Some(2), false, [];
+    urgency::ring_of_executors, Some(2), false, ["one refused"];
+    random::programs_cpu, Some(2), false, ["ready"];
+    random::programs_gpu, Some(2), false, ["ready"];
+    random::programs_ringing, Some(1), false, ["ready"];
 }

@@ -92,7 +92,7 @@ pub fn check(name: &str) {
 
 #[cfg(candlewick_loom)]
 fn explore(scenario: &Scenario, f: impl Fn() + Send + Sync + 'static) {
-    candlewick::sync::model::set_stale(scenario.stale);
+    crate::core::sync::model::set_stale(scenario.stale);
     let mut builder = loom::model::Builder::new(); // reads LOOM_* from the environment
     builder.max_branches = builder.max_branches.max(50_000);
     if builder.preemption_bound.is_none() && std::env::var_os("LOOM_EXHAUSTIVE").is_none() {

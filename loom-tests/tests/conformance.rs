@@ -5,11 +5,11 @@
 //! and exercised by the runs on real threads and under ThreadSanitizer.
 #![cfg(candlewick_loom)]
 
-#[path = "../../src/sync/real.rs"]
+#[path = "../../src/core/sync/real.rs"]
 #[allow(dead_code, unused_imports, clippy::disallowed_methods)]
 mod real; // the shipped half, which this build of candlewick leaves out
 
-use candlewick::sync::{Alter, Map, Swap, channel};
+use candlewick_loom_tests::core::sync::{Alter, Map, Swap, channel};
 use std::sync::Arc as StdArc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
@@ -169,7 +169,7 @@ fn maps(seed: u64) {
 
 /// The model keeps every value as long as it lives, so only the answers are compared.
 fn swaps(seed: u64) {
-    use candlewick::sync::Arc;
+    use candlewick_loom_tests::core::sync::Arc;
     let mut rng = Rng::new(seed);
     let model = Swap::new(Arc::new(0));
     let real = real::Swap::new(StdArc::new(0));

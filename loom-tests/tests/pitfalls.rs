@@ -87,7 +87,7 @@ fn a_load_hides_other_loads_from_the_store_behind_it() {
 /// The facade's atomics find what loom's own miss.
 #[test]
 fn the_shadow_word_brings_the_orders_back() {
-    use candlewick::sync::AtomicUsize;
+    use candlewick_loom_tests::core::sync::AtomicUsize;
     let with = |write: fn(&AtomicUsize)| {
         let (_, seen) = outcomes(move || {
             let a = Arc::new(AtomicUsize::new(0));
@@ -111,7 +111,7 @@ fn the_shadow_word_brings_the_orders_back() {
 /// And they synchronise nothing that was not synchronised.
 #[test]
 fn the_shadow_word_orders_nothing() {
-    use candlewick::sync::AtomicUsize;
+    use candlewick_loom_tests::core::sync::AtomicUsize;
     let publish = |order| {
         objection(move || {
             struct Cell(UnsafeCell<u32>, AtomicUsize);

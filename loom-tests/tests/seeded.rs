@@ -9,102 +9,20 @@
 //! ```
 #![cfg(candlewick_loom)]
 
+#[path = "seeded/copy.rs"]
+mod copy;
 #[path = "seeded/faults.rs"]
 mod faults;
 
+use copy::{Copy, text};
 use faults::{FAULTS, Fault};
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::path::Path;
 use std::sync::Mutex;
 use std::time::Instant;
 use std::{env, fs, thread};
 
-/// What is not copied: nothing of it is built.
-const LEFT_OUT: &[&str] = &["target", ".git", ".ci", ".cargo", "docs", "loom-tests"];
-
-/// The copy is built dozens of times: incrementally, and optimised only where the time goes,
-/// which is in loom itself.
-const PROFILE: &str = "
-[profile.seeded]
-inherits = \"release\"
-opt-level = 0
-incremental = true
-codegen-units = 16
-[profile.seeded.package.\"*\"]
-opt-level = 3
-[profile.seeded.package.candlewick]
-opt-level = 0
-";
-
-/// A copy of the package and of the scenarios. There are several: building one is the work of one
-/// core.
-struct Copy {
-    root: PathBuf,
-    build: PathBuf,
-}
-
 impl Copy {
-    fn new(number: usize) -> Self {
-        let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let work = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("seeded-{number}"));
-        let (root, build) = (work.join("copy"), work.join("build"));
-        let _ = fs::remove_dir_all(&root);
-        copy(&here.join(".."), &root);
-        let tests = root.join("loom-tests");
-        copy(&here.join("src"), &tests.join("src"));
-        fs::copy(here.join("Cargo.lock"), tests.join("Cargo.lock")).unwrap();
-        let manifest = fs::read_to_string(here.join("Cargo.toml")).unwrap();
-        fs::write(tests.join("Cargo.toml"), manifest + PROFILE).unwrap();
-        Self { root, build }
-    }
-
-    fn source(&self, file: &str) -> PathBuf {
-        self.root.join("src").join(file)
-    }
-
-    fn cargo(&self, args: &[&str]) -> Command {
-        let mut cargo = Command::new(env!("CARGO"));
-        cargo
-            .args(["test", "--profile", "seeded", "--offline", "--lib"])
-            .args(args)
-            .current_dir(self.root.join("loom-tests"))
-            .env("CARGO_TARGET_DIR", &self.build)
-            .env("CARGO_INCREMENTAL", "1") // also where the caller builds everything once
-            .env("RUSTFLAGS", "--cfg candlewick_core --cfg candlewick_loom")
-            .env("CANDLEWICK_COVERAGE", "0") // a fault is to be caught, not missed by all
-            .env("CANDLEWICK_SHIM", "weak")
-            .env_remove("CANDLEWICK_SHADOW")
-            .env_remove("LOOM_MAX_PREEMPTIONS");
-        cargo
-    }
-
-    /// Another like this one, with what was built for this one of other packages.
-    fn another(&self, number: usize) -> Self {
-        let other = Self::new(number);
-        let _ = fs::remove_dir_all(&other.build);
-        // cargo looks at the times of files
-        let mut copy = Command::new("cp");
-        copy.arg("-a").args([&self.build, &other.build]);
-        assert!(copy.status().is_ok_and(|status| status.success()), "cp");
-        other
-    }
-
-    fn build(&self) -> Result<(), String> {
-        let built = self.cargo(&["--no-run"]).output().expect("cargo");
-        built
-            .status
-            .success()
-            .then_some(())
-            .ok_or_else(|| text(&built))
-    }
-
-    /// In a process of its own: a deadlock that loom finds unwinds into destructors and aborts.
-    fn run(&self, scenario: &str) -> Command {
-        let test = format!("tests::{scenario}");
-        self.cargo(&["--", "--exact", &test, "--nocapture"])
-    }
-
     /// Whether a scenario passes in the copy as it is. A look of a few seconds: `cargo test` is
     /// what runs them in full.
     fn passes(&self, scenario: &str) -> Result<(), String> {
@@ -145,25 +63,6 @@ impl Copy {
             Ok(())
         }
     }
-}
-
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
-        let (name, to) = (entry.file_name(), to.join(entry.file_name()));
-        if LEFT_OUT.iter().any(|left_out| name == *left_out) {
-            continue;
-        }
-        if entry.file_type().unwrap().is_dir() {
-            copy(&entry.path(), &to);
-        } else {
-            fs::copy(entry.path(), to).unwrap();
-        }
-    }
-}
-
-fn text(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }
 
 fn chosen() -> Vec<&'static Fault> {
@@ -221,11 +120,13 @@ fn every_fault_is_caught() {
     let scenarios = Mutex::new(chosen.iter().map(|f| f.scenario).collect());
     // From the end of the list, so turned round; one file's faults stay next to each other.
     let faults = Mutex::new(chosen.into_iter().rev().collect());
-    let first = Copy::new(0);
+    let first = Copy::new("seeded", 0);
     let built = first.build();
     built.unwrap_or_else(|error| panic!("the copy does not build\n{error}"));
     let several = thread::available_parallelism().map_or(1, |n| n.get().min(4));
-    let others: Vec<_> = (1..several).map(|number| first.another(number)).collect();
+    let others: Vec<_> = (1..several)
+        .map(|number| first.another("seeded", number))
+        .collect();
     let copies: Vec<_> = std::iter::once(first).chain(others).collect();
     let wrong: Vec<String> = thread::scope(|scope| {
         let (scenarios, faults) = (&scenarios, &faults);

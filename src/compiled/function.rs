@@ -29,9 +29,9 @@ mod sealed {
 /// let model = Model { scale: LazyTensor::new(2f32, &Device::Cpu)? };
 /// let x = LazyTensor::new(&[1f32, 2.0], &Device::Cpu)?;
 /// let forward = executor.compile(|x: &LazyTensor| model.forward(x));
-/// assert_eq!(forward.submit(&[&x])?.wait()?.to_vec1::<f32>()?, [2.0, 4.0]);
+/// assert_eq!(forward.run(&[&x])?.to_vec1::<f32>()?, [2.0, 4.0]);
 /// let sum = executor.compile(sum);
-/// assert_eq!(sum.submit(&[&x, &x, &x])?.wait()?.to_vec1::<f32>()?, [3.0, 6.0]);
+/// assert_eq!(sum.run(&[&x, &x, &x])?.to_vec1::<f32>()?, [3.0, 6.0]);
 /// # Ok::<_, Box<dyn std::error::Error>>(())
 /// ```
 #[diagnostic::on_unimplemented(

@@ -1,14 +1,18 @@
 //! A trace: what all calls of a function with the same shapes share, and how a call adds to it.
 
 use super::Roots;
+use crate::core::actor::launch::Ready;
+use crate::core::store::node_store::{Held, NodeStore};
+use crate::core::store::slot::Lean;
 use crate::device::runner::Tensors;
 use crate::error::Result;
+use crate::executor::Asked;
 use crate::graph::cut::{Cut, Gather, Pins};
 use crate::graph::fragment::{Fragment, Source, ValueId};
 use crate::graph::{Node, NodeId, Op};
 use crate::plan::{Plan, Prepared, Scalars};
-use crate::request::{Call, ExecutorHome, size};
-use crate::store::node_store::{Held, NodeStore};
+use crate::request::{self, Call, ExecutorHome, size};
+use rustc_hash::{FxHashMap, FxHashSet};
 use smallvec::SmallVec;
 use std::sync::Arc;
 
@@ -28,7 +32,7 @@ pub(super) struct Trace {
     attached: SmallVec<[Op; 1]>,
     scalars: Scalars,
     /// Arguments that the plan does not read: no call waits for them.
-    unused: SmallVec<[ValueId; 4]>,
+    unused: FxHashSet<ValueId>,
     sizes: SmallVec<[u64; 1]>,
     places: SmallVec<[u32; 1]>,
     /// Keeps alive what it captured.
@@ -65,16 +69,18 @@ impl Trace {
         mut cut: Cut<impl Asks, Fragment<Submitted>>,
         roots: Roots,
         parts: Parts,
-        home: &ExecutorHome,
-    ) -> Result<(Self, Call)> {
+        home: &Arc<ExecutorHome>,
+    ) -> Result<(Self, Asked<Call>)> {
         let mut outputs: SmallVec<[ValueId; 1]> = SmallVec::new();
         let (mut sizes, mut places) = (SmallVec::new(), SmallVec::new());
+        let mut known: FxHashMap<ValueId, u32> = FxHashMap::default();
         let mut pins = Pins::new();
         for root in &roots {
             let value = cut.visit(root, &mut pins)?;
-            let known = outputs.iter().position(|&output| output == value);
-            places.push(known.unwrap_or(outputs.len()) as u32);
-            if known.is_none() {
+            let next = outputs.len() as u32;
+            let place = *known.entry(value).or_insert(next);
+            places.push(place);
+            if place == next {
                 outputs.push(value);
                 sizes.push(size(root));
             }
@@ -83,10 +89,11 @@ impl Trace {
         cut.into.end(outputs);
         let mut prepared = home.planner.prepare(cut.into);
         let plan = prepared.plan.clone();
+        let read = plan.read();
         let values = prepared.sources.iter().map(|source| source.0);
-        let unused: SmallVec<[ValueId; 4]> = values.filter(|&value| !plan.reads(value)).collect();
+        let unused: FxHashSet<ValueId> = values.filter(|value| !read.contains(value)).collect();
         let captured = prepared.sources[parts.sources..].iter();
-        let captured = captured.filter(|source| plan.reads(source.0));
+        let captured = captured.filter(|source| read.contains(&source.0));
         let captured = captured.map(|(value, source)| (*value, captured_as(source)));
         let trace = Self {
             captured: captured.collect(),
@@ -104,7 +111,7 @@ impl Trace {
         prepared
             .sources
             .retain(|(value, _)| !trace.unused.contains(value));
-        let call = trace.with(prepared, parts.host_bytes);
+        let call = trace.with(prepared, parts.host_bytes, home);
         Ok((trace, call))
     }
 
@@ -114,8 +121,8 @@ impl Trace {
         &self,
         arguments: Fragment<Submitted>,
         mut scalars: Scalars,
-        home: &ExecutorHome,
-    ) -> Option<Call> {
+        home: &Arc<ExecutorHome>,
+    ) -> Option<Asked<Call>> {
         let mut sources = Vec::with_capacity(arguments.sources.len() + self.captured.len());
         for source in arguments.sources {
             if !self.unused.contains(&source.value) {
@@ -134,15 +141,22 @@ impl Trace {
             attached: own.chain(self.attached.iter().cloned()).collect(),
             scalars,
         };
-        Some(self.with(prepared, arguments.host_bytes))
+        Some(self.with(prepared, arguments.host_bytes, home))
     }
 
-    fn with(&self, prepared: Prepared<Submitted>, host_bytes: u64) -> Call {
-        Call {
+    fn with(
+        &self,
+        prepared: Prepared<Submitted>,
+        host_bytes: u64,
+        home: &Arc<ExecutorHome>,
+    ) -> Asked<Call> {
+        let cut = request::Cut::Planned {
             prepared,
-            sizes: self.sizes.clone(),
-            places: self.places.clone(),
             host_bytes,
+        };
+        Asked {
+            ready: Ready::own(Call::new(home, self.sizes.clone()), cut),
+            places: self.places.clone(),
         }
     }
 }
@@ -159,6 +173,8 @@ fn captured_as(source: &Source<Submitted>) -> Source<NodeId> {
 fn captured_by(source: &Source<NodeId>, home: &ExecutorHome) -> Option<Source<Submitted>> {
     Some(match source {
         Source::Leaf(tensor, kept) => Source::Leaf(tensor.clone(), kept.clone()),
-        Source::Submitted(id) => Source::Submitted(NodeStore::acquire(home.core.store(), *id)?),
+        Source::Submitted(id) => {
+            Source::Submitted(NodeStore::acquire(home.core.store(), *id, Lean::Any)?)
+        }
     })
 }

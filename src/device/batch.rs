@@ -4,9 +4,10 @@
 use super::forms::Numbered;
 use super::groups::{Source, groups};
 use super::joint::{Joint, Piece};
-use super::runner::{Runner, Tensors, Work};
+use super::runner::{Runner, Tensors};
 use super::value::{Stored, Value};
-use crate::actor::engine::{Member as Fragment, Results};
+use super::work::Work;
+use crate::core::actor::engine::{Member as Fragment, Results};
 use crate::error::Cause;
 use crate::graph::fragment::ValueId;
 use crate::graph::{Dims, Op};

@@ -2,7 +2,7 @@
 
 use super::runner::Tensors;
 use super::value::read;
-use crate::actor::engine::Member;
+use crate::core::actor::engine::Member;
 use crate::error::Error;
 use crate::graph::fragment::{Source as From, ValueId};
 use candle_core::Tensor;
@@ -29,7 +29,7 @@ impl Source {
         let sources = sources.map(|(value, source)| {
             let tensor = match source {
                 From::Leaf(tensor, _) => tensor.clone(),
-                From::Submitted(index) => read(&fragment.inputs[*index])?.whole()?,
+                From::Submitted(index) => fragment.inputs.read(*index, read)?.whole()?,
             };
             let value = *value;
             Ok(Self { value, tensor })

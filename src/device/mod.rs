@@ -16,10 +16,13 @@ pub(crate) mod room;
 pub(crate) mod runner;
 pub(crate) mod simulated;
 mod value;
+pub(crate) mod work;
 pub(crate) mod workers;
 
 pub use simulated::{Fault, Script};
 
+use crate::core::actor::engine::Bell;
+use crate::core::sync::Deadline;
 use crate::error::{BuildError, Cause};
 use crate::graph::{Kept, Op};
 use crate::plan::product::PRODUCTS;
@@ -28,6 +31,7 @@ use candle_core::{Device, Tensor};
 use meter::Meter;
 use smallvec::SmallVec;
 use std::sync::Arc;
+use std::task::Poll;
 use workers::Workers;
 
 /// A device's ordered queue of commands, used by one thread at a time.
@@ -48,7 +52,7 @@ pub(crate) trait CommandStream: Send {
     fn run(&mut self, op: &Op, inputs: &[&Tensor]) -> Result<Tensor, Cause>;
 
     /// Runs a fused step, and writes the result over one of its operands if that is said. Only
-    /// plans for the CPU have such.
+    /// plans for the CPU and the simulated device have such.
     fn fused(
         &mut self,
         step: &Fused,
@@ -91,8 +95,29 @@ pub(crate) trait CommandStream: Send {
     /// Copies tensors to the host, with one wait for all of them.
     fn read(&mut self, tensors: &[Tensor]) -> Result<Vec<Tensor>, Cause>;
 
-    /// Waits until all commands are done. An error is one that came late, and may belong to any
-    /// command since the last fence.
+    /// Whether the bell is rung when a ticket ends. By default it is not, and the owner waits.
+    fn attach(&mut self, _: Bell) -> bool {
+        false
+    }
+
+    /// A ticket for all commands since the last one. Not asked for on a synchronous stream.
+    fn ticket(&mut self) -> Ticket {
+        Ticket(0)
+    }
+
+    /// How a ticket stands, without waiting. An error is one that came late, and may belong to any of its
+    /// commands.
+    fn poll(&mut self, _: Ticket) -> Poll<Result<(), Cause>> {
+        Poll::Pending
+    }
+
+    /// Waits until a ticket has ended, at most until the deadline where the device can, and says how it
+    /// stands. By default for all commands.
+    fn wait(&mut self, _: Ticket, _: Option<&Deadline>) -> Poll<Result<(), Cause>> {
+        Poll::Ready(self.fence())
+    }
+
+    /// Waits until all commands are done. An error is one that came late.
     fn fence(&mut self) -> Result<(), Cause>;
 
     /// The reason, if the device has told that it will not run anything again.
@@ -105,6 +130,10 @@ pub(crate) trait CommandStream: Send {
         |part| part()
     }
 }
+
+/// Commands of a stream that end together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ticket(pub(crate) u64);
 
 /// A step that runs beside others: of one fragment, or of several.
 pub(crate) struct Part<'a> {

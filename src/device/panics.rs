@@ -1,12 +1,12 @@
 //! Panics of operations, as errors.
 
+use crate::core::panics::{catch, discard};
 use crate::error::Cause;
 use std::any::Any;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// What `run` returns; a panic in it is its error.
 pub(super) fn caught<T>(run: impl FnOnce() -> Result<T, Cause>) -> Result<T, Cause> {
-    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| Err(Cause::Panic(message(panic))))
+    catch(run).unwrap_or_else(|panic| Err(Cause::Panic(message(panic))))
 }
 
 /// What a panic said. The payload is dropped with care: that is foreign code too.
@@ -16,6 +16,6 @@ pub(super) fn message(panic: Box<dyn Any + Send>) -> String {
         (_, Some(text)) => text.clone(),
         _ => "a panic without a message".to_owned(),
     };
-    let _ = catch_unwind(AssertUnwindSafe(|| drop(panic)));
+    discard(panic);
     text
 }

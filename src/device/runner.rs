@@ -5,120 +5,52 @@ use super::meter::Meter;
 use super::panics::{caught, message};
 use super::room::{Batching, Room};
 use super::value::{Reading, Stored, Value, read};
-use super::{CommandStream, Part, PartStep};
-use crate::actor::engine::{Engine, Member, Results};
+use super::work::Work;
+use super::{CommandStream, Ticket};
+use crate::core::actor::engine::{Bell, Engine, Inputs, Member, Results};
+use crate::core::store::Kind;
+use crate::core::sync::Deadline;
 use crate::error::{Cause, Error, Failure};
+use crate::graph::Op;
 use crate::graph::fragment::Source;
 use crate::graph::fragment::ValueId;
-use crate::graph::{Kept, Node, Op};
-use crate::plan::product::PRODUCTS;
-use crate::plan::{Fused, OpStep, Plan, PlannedOp, Product, Scalars, Step};
-use crate::store::Kind;
-use crate::store::node_store::Held;
+use crate::plan::{Fused, OpStep, Product, Step};
 use candle_core::{DType, DeviceLocation, Shape, Tensor};
 use smallvec::SmallVec;
 use std::any::Any;
-use std::cell::Cell;
+use std::collections::VecDeque;
 use std::sync::{Arc, OnceLock, Weak};
+use std::task::Poll;
 use std::time::Duration;
 
 /// The types of an executor over Candle.
 pub(crate) enum Tensors {}
 
-/// A fragment's work.
-pub(crate) struct Work {
-    pub(crate) plan: Arc<Plan>,
-    /// A submitted one is an index into the payload's inputs.
-    pub(crate) sources: Vec<(ValueId, Source<usize>)>,
-    /// The operations that the plan leaves to the fragment.
-    pub(crate) attached: SmallVec<[Op; 1]>,
-    /// The numbers that the plan takes as parameters.
-    pub(crate) scalars: Scalars,
-    /// In the order of the plan's outputs.
-    pub(crate) outputs: SmallVec<[Output; 1]>,
-}
-
-impl Work {
-    /// The nodes whose results it makes no longer need what they are made of.
-    fn begin(&self) {
-        let nodes = self
-            .outputs
-            .iter()
-            .filter_map(|output| output.node.upgrade());
-        nodes.for_each(|node| node.forget_origin());
-    }
-
-    /// The operation of a step.
-    pub(super) fn op<'a>(&'a self, step: &'a OpStep) -> &'a Op {
-        match &step.op {
-            PlannedOp::Own(op) => op,
-            PlannedOp::Attached(place) => &self.attached[*place as usize],
-        }
-    }
-
-    /// A step that runs beside others, on these operands.
-    pub(super) fn part<'a>(&'a self, step: &'a Step, inputs: SmallVec<[Tensor; 4]>) -> Part<'a> {
-        let mut kept = [None; PRODUCTS];
-        let run = match step {
-            Step::Op(step) => PartStep::Copy(self.op(step), step.dims.iter().product()),
-            Step::Fused(step) => PartStep::Fused(step),
-            Step::Product(step) => {
-                kept = self.kept_by(step);
-                PartStep::Product(step)
-            }
-        };
-        Part {
-            step: run,
-            inputs,
-            scalars: &self.scalars,
-            kept,
-        }
-    }
-
-    /// What is kept with the right sides of products.
-    pub(super) fn kept_by(&self, step: &Product) -> [Option<&Kept>; PRODUCTS] {
-        step.sides()
-            .map(|sides| sides.and_then(|sides| self.kept(sides.b.value)))
-    }
-
-    /// What is kept with a value that is a tensor of its own.
-    fn kept(&self, value: ValueId) -> Option<&Kept> {
-        let source = self.sources.binary_search_by_key(&value, |s| s.0);
-        match &self.sources[source.ok()?].1 {
-            Source::Leaf(_, kept) => kept.as_deref(),
-            Source::Submitted(_) => None,
-        }
-    }
-}
-
-/// What must be known of a node whose result is computed.
-pub(crate) struct Output {
-    /// When the work begins, the node no longer needs its origin. Nothing, if it is not begun.
-    pub(crate) node: Weak<Node>,
-    /// The size of the result.
-    pub(crate) bytes: u64,
-}
-
 /// Runs plans on a command stream.
 pub(crate) struct Runner {
     pub(super) stream: Box<dyn CommandStream>,
-    executor: u64,
     pub(super) meter: Arc<Meter>,
     pub(super) forms: Forms,
     limits: Batching,
-    /// Copies to the host that have not been made.
-    reads: Vec<(Tensor, Reading)>,
+    ticket_limit: Duration,
+    /// Copies to the host that have not been made, oldest first.
+    reads: VecDeque<Read>,
+    /// How many there have been.
+    asked: u64,
     lost: Option<Error>,
 }
 
-thread_local! {
-    /// The executor whose work this thread is running; 0 for none.
-    static DRIVING: Cell<u64> = const { Cell::new(0) };
+/// A copy to the host.
+struct Read {
+    number: u64,
+    tensor: Tensor,
+    to: Reading,
 }
 
-/// Whether this thread is running work of `executor`, so that waiting for it would be for ever.
-pub(crate) fn is_driving(executor: u64) -> bool {
-    DRIVING.with(Cell::get) == executor
+/// What the device has been given, and which copies to the host go with it: those before this number.
+pub(crate) struct RunnerTicket {
+    stream: Ticket,
+    reads: u64,
 }
 
 impl Kind for Tensors {
@@ -144,6 +76,16 @@ impl Kind for Tensors {
         let message = "the owner stopped in the middle of a fragment";
         Error::OwnerLost(outside(Cause::Panic(message.into())))
     }
+
+    fn never_sent() -> Error {
+        let message = "the thread that submitted it panicked";
+        Error::Failed(outside(Cause::Panic(message.into())))
+    }
+
+    fn overdue() -> Error {
+        let message = "a batch did not end within the ticket limit";
+        Error::OwnerLost(outside(Cause::DeviceLost(message.into())))
+    }
 }
 
 /// A failure outside of any operation.
@@ -155,36 +97,22 @@ fn outside(cause: Cause) -> Arc<Failure> {
     })
 }
 
-/// Marks this thread as driving, until dropped.
-struct Driving(u64);
-
-impl Driving {
-    fn start(executor: u64) -> Self {
-        Self(DRIVING.with(|d| d.replace(executor)))
-    }
-}
-
-impl Drop for Driving {
-    fn drop(&mut self) {
-        DRIVING.with(|d| d.set(self.0));
-    }
-}
-
 impl Runner {
-    /// An engine for the executor of this number.
+    /// An engine for a device that counts as lost when a batch takes longer than the limit.
     pub(crate) fn new(
         stream: Box<dyn CommandStream>,
-        executor: u64,
         meter: Arc<Meter>,
         limits: Batching,
+        ticket_limit: Duration,
     ) -> Self {
         Self {
             stream,
-            executor,
             meter,
             forms: Forms::default(),
             limits,
-            reads: Vec::new(),
+            ticket_limit,
+            reads: VecDeque::new(),
+            asked: 0,
             lost: None,
         }
     }
@@ -206,13 +134,14 @@ impl Runner {
         self.lost.get_or_insert(error).clone()
     }
 
-    /// Makes the copies to the host that were put off, with one wait.
-    fn read_back(&mut self) {
-        if self.reads.is_empty() {
+    /// Makes the copies to the host that were put off, of those before this number, with one wait.
+    fn read_back(&mut self, before: u64) {
+        let due = self.reads.partition_point(|read| read.number < before);
+        if due == 0 {
             return;
         }
-        let (tensors, cells): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.reads).into_iter().unzip();
+        let due = self.reads.drain(..due).map(|read| (read.tensor, read.to));
+        let (tensors, cells): (Vec<_>, Vec<_>) = due.unzip();
         match self.stream.read(&tensors) {
             Ok(read) => {
                 for (cell, tensor) in cells.iter().zip(read) {
@@ -228,10 +157,34 @@ impl Runner {
         }
     }
 
+    /// What is left to do when a ticket has ended: its copies to the host, or to forget them.
+    fn ended(&mut self, ticket: &RunnerTicket, result: Result<(), Cause>) -> Result<(), Error> {
+        match result {
+            Ok(()) => {
+                self.read_back(ticket.reads);
+                Ok(())
+            }
+            Err(cause) => {
+                self.reads.retain(|read| read.number >= ticket.reads);
+                Err(self.fail("", &[], cause))
+            }
+        }
+    }
+
+    /// Runs `f` where what the platform keeps is freed after it.
+    fn pooled<R>(&mut self, f: impl FnOnce(&mut Self) -> R) -> Option<R> {
+        let pool = self.stream.pool();
+        let (mut f, mut result) = (Some(f), None);
+        pool(&mut || result = f.take().map(|f| f(self)));
+        result
+    }
+
     fn tensor(&mut self, value: &Value) -> Result<Tensor, Error> {
         match value {
-            Value::Reading(_) => {
-                self.read_back();
+            Value::Reading(cell) => {
+                if cell.get().is_none() {
+                    self.read_back(u64::MAX);
+                }
                 value.whole()
             }
             _ => value.whole(),
@@ -274,7 +227,12 @@ impl Runner {
         let host = matches!(op, Op::ToDevice(device) if device.is_cpu());
         if host && self.stream.device().location() != DeviceLocation::Cpu {
             let cell = Arc::new(OnceLock::new());
-            self.reads.push((inputs[0].clone(), cell.clone()));
+            self.reads.push_back(Read {
+                number: self.asked,
+                tensor: inputs[0].clone(),
+                to: cell.clone(),
+            });
+            self.asked += 1;
             return Ok(Value::Reading(cell));
         }
         self.run_op(op, step, &inputs)
@@ -360,14 +318,14 @@ impl Runner {
         }
     }
 
-    fn run(&mut self, work: &Work, inputs: &[Held<Tensors>]) -> Results<Tensors> {
+    fn run(&mut self, work: &Work, inputs: Inputs<'_, Tensors>) -> Results<Tensors> {
         let plan = &work.plan;
         let mut values: SmallVec<[Option<Result<Value, Error>>; 8]> = SmallVec::new();
         values.resize_with(plan.values, || None);
         for (value, source) in &work.sources {
             values[*value as usize] = Some(match source {
                 Source::Leaf(tensor, _) => Ok(Value::Here(tensor.clone())),
-                Source::Submitted(index) => read(&inputs[*index]),
+                Source::Submitted(index) => inputs.read(*index, read),
             });
         }
         let mut last_uses = plan.last_uses.iter().peekable();
@@ -416,6 +374,8 @@ fn announced(tensor: Tensor, dims: &[usize], dtype: DType) -> Result<Tensor, Cau
 
 impl Engine for Runner {
     type Kind = Tensors;
+    type Batch = Room;
+    type Ticket = RunnerTicket;
 
     fn lendable(&self) -> bool {
         self.stream.lendable()
@@ -425,20 +385,31 @@ impl Engine for Runner {
         self.stream.synchronous()
     }
 
-    fn issue(&mut self, work: &mut Box<Work>, inputs: &[Held<Tensors>]) -> Results<Tensors> {
-        let _driving = Driving::start(self.executor);
+    fn attach(&mut self, bell: Bell) -> bool {
+        self.stream.attach(bell)
+    }
+
+    fn ticket_limit(&self) -> Option<Duration> {
+        Some(self.ticket_limit)
+    }
+
+    fn is_foreign(&self, work: &Box<Work>) -> bool {
+        work.attached.iter().any(Op::is_custom)
+    }
+
+    fn estimate(&self, work: &Box<Work>) -> Duration {
+        work.plan.estimate().unwrap_or(Duration::MAX)
+    }
+
+    fn issue(&mut self, work: &mut Box<Work>, inputs: Inputs<'_, Tensors>) -> Results<Tensors> {
         work.begin();
-        let pool = self.stream.pool();
-        let mut results = Results::<Tensors>::new();
-        pool(&mut || results = self.run(work, inputs));
-        results
+        let results = self.pooled(|runner| runner.run(work, inputs));
+        results.unwrap_or_default()
     }
 
     fn max_delay(&self) -> Duration {
         self.limits.max_delay
     }
-
-    type Batch = Room;
 
     fn open(&self, work: &Box<Work>) -> Option<Room> {
         let plan = &work.plan;
@@ -460,20 +431,41 @@ impl Engine for Runner {
         &mut self,
         members: &mut [Member<'_, Tensors>],
     ) -> Result<Vec<Results<Tensors>>, Option<usize>> {
-        let _driving = Driving::start(self.executor);
         members.iter_mut().for_each(|member| member.work.begin());
         self.together(members)
     }
 
-    fn finish(&mut self) -> Result<(), Error> {
-        let _driving = Driving::start(self.executor);
-        let pool = self.stream.pool();
-        let mut result = Ok(());
-        pool(&mut || {
-            self.read_back();
-            result = self.stream.fence();
+    fn ticket(&mut self) -> RunnerTicket {
+        RunnerTicket {
+            stream: self.stream.ticket(),
+            reads: self.asked,
+        }
+    }
+
+    fn poll(&mut self, ticket: &mut RunnerTicket) -> Poll<Result<(), Error>> {
+        match self.stream.poll(ticket.stream) {
+            Poll::Ready(result) => {
+                let ended = self.pooled(|runner| runner.ended(ticket, result));
+                Poll::Ready(ended.unwrap_or(Ok(())))
+            }
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    fn wait(
+        &mut self,
+        ticket: &mut RunnerTicket,
+        until: Option<&Deadline>,
+    ) -> Poll<Result<(), Error>> {
+        let waited = self.pooled(|runner| {
+            // first: a device whose owner waits does so in the copies, once for all of them
+            runner.read_back(ticket.reads);
+            match runner.stream.wait(ticket.stream, until) {
+                Poll::Ready(result) => Poll::Ready(runner.ended(ticket, result)),
+                Poll::Pending => Poll::Pending,
+            }
         });
-        result.map_err(|cause| self.fail("", &[], cause))
+        waited.unwrap_or(Poll::Pending)
     }
 
     fn lost(&mut self) -> Option<Error> {

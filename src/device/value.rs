@@ -2,10 +2,9 @@
 
 use super::meter::Meter;
 use super::runner::Tensors;
+use crate::core::store::Kind;
+use crate::core::store::slot::Outcome;
 use crate::error::Error;
-use crate::store::Kind;
-use crate::store::node_store::Held;
-use crate::store::slot::Outcome;
 use candle_core::Tensor;
 use std::sync::{Arc, OnceLock};
 
@@ -37,6 +36,13 @@ impl Value {
                 None => Err(Tensors::abandoned()),
             },
         }
+    }
+
+    /// The value as others see it, who do not write over it.
+    fn shown(&self) -> Self {
+        let mut shown = self.clone();
+        shown.show();
+        shown
     }
 
     /// From now on others may know the value's memory.
@@ -73,13 +79,12 @@ impl Drop for Stored {
 }
 
 /// The result of another fragment, as an operand.
-pub(super) fn read(input: &Held<Tensors>) -> Result<Value, Error> {
-    let value = input.slot().peek(|outcome| match outcome {
-        Outcome::Ready(stored) => stored.tensor().map(Value::Here),
+pub(super) fn read(outcome: Outcome<&Stored, &Error>) -> Result<Value, Error> {
+    match outcome {
+        Outcome::Ready(stored) => Ok(stored.value.shown()),
         Outcome::Failed(error) => Err(error.clone()),
         Outcome::Cancelled => Err(Error::Cancelled),
         Outcome::Expired => Err(Error::DeadlineExceeded),
         Outcome::Closed => Err(Error::Closed),
-    });
-    value.unwrap_or_else(|| Err(Tensors::abandoned()))
+    }
 }

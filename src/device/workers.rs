@@ -3,7 +3,7 @@
 //! very executor.
 
 use super::eval;
-use crate::actor::crew::Crew;
+use crate::core::actor::crew::Crew;
 use crate::error::Cause;
 use crate::graph::Op;
 use crate::plan::effort::{PRODUCT_WORTH_SHARING, WORTH_HELP};

@@ -1,8 +1,8 @@
 //! How an executor is made.
 
 use super::{Executor, Inner};
-use crate::actor::admission::{MAX_BYTES, MAX_FRAGMENTS};
-use crate::actor::core::{Core, Limits};
+use crate::core::actor::admission::{MAX_BYTES, MAX_FRAGMENTS};
+use crate::core::actor::shared::{Core, Limits};
 use crate::device::meter::Meter;
 use crate::device::room::Batching;
 use crate::device::runner::Runner;
@@ -12,11 +12,11 @@ use crate::device::workers::Workers;
 use crate::error::{BuildError, Result};
 use crate::plan::{Passes, Planner};
 use crate::request::ExecutorHome;
-use crate::submit::Producer;
 use candle_core::{Device, DeviceLocation};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 /// How an executor is made. See [`Executor::builder`].
 #[derive(Clone)]
@@ -34,6 +34,9 @@ pub struct Builder {
     threads: Option<usize>,
     pack_weights: bool,
     batching: Batching,
+    inline_limit: Duration,
+    ticket_limit: Duration,
+    stepped: bool,
 }
 
 impl Builder {
@@ -51,6 +54,9 @@ impl Builder {
             threads: None,
             pack_weights: true,
             batching: Batching::default(),
+            inline_limit: Duration::from_micros(50),
+            ticket_limit: Duration::from_secs(120),
+            stepped: false,
         }
     }
 
@@ -89,7 +95,7 @@ impl Builder {
     /// use candlewick::{Device, Executor, LazyTensor, Passes};
     /// let exact = Executor::builder(&Device::Cpu).passes(Passes::NONE).build()?;
     /// let x = LazyTensor::new(&[0.5f32], &Device::Cpu)?;
-    /// let y = exact.submit(&x.exp()?)?.wait()?;
+    /// let y = exact.run(&x.exp()?)?;
     /// assert_eq!(y.to_vec1::<f32>()?, [0.5f32.exp()]);
     /// let no_fusion = Passes { fuse: false, ..Passes::ALL };
     /// # drop(no_fusion);
@@ -141,10 +147,34 @@ impl Builder {
         self
     }
 
+    /// How long the work of one [`Executor::run_async`] may take, by the plan's estimate, to be done inside
+    /// of the poll if the device is idle; 50 µs by default, about what a task may compute between two
+    /// awaits. Zero leaves everything to the owner.
+    pub fn inline_limit(mut self, limit: Duration) -> Self {
+        self.inline_limit = limit;
+        self
+    }
+
+    /// How long a device that goes on when it returns may take for one batch before it counts as lost;
+    /// 120 s by default. A device that has faulted may never tell that it is done: this is what resolves
+    /// the handles then.
+    pub fn ticket_limit(mut self, limit: Duration) -> Self {
+        self.ticket_limit = limit;
+        self
+    }
+
     /// Runs on a simulated device: the answers are the CPU's, latency and faults come from the
     /// script. For tests of what the application does when a device misbehaves.
     pub fn simulated(mut self, script: &Script) -> Self {
         self.script = Some(script.clone());
+        self
+    }
+
+    /// For the simulation in `tests/simulate`: an executor without a thread, which
+    /// [`Executor::step`] runs.
+    #[doc(hidden)]
+    pub fn stepped(mut self) -> Self {
+        self.stepped = true;
         self
     }
 
@@ -172,7 +202,11 @@ impl Builder {
         let meter = Arc::new(Meter::default());
         let workers = Workers::new(self.threads);
         let stream = match &self.script {
-            Some(script) => Box::new(Simulated::new(script.clone(), workers)) as _,
+            Some(script) => {
+                let (pool, pack) = (self.pool_bytes, self.pack_weights);
+                let cpu = stream(&Device::Cpu, pool, pack, workers, &meter)?;
+                Box::new(Simulated::new(script.clone(), cpu)) as _
+            }
             None => {
                 let (pool, pack) = (self.pool_bytes, self.pack_weights);
                 stream(&self.device, pool, pack, workers, &meter)?
@@ -185,11 +219,14 @@ impl Builder {
             bytes: self.queue_bytes,
             lending: self.lending && self.batching.max_delay.is_zero(),
         };
-        let engine = Runner::new(stream, id, meter.clone(), self.batching);
-        let core = Core::start(limits, engine, self.thread_name).map_err(BuildError::Thread)?;
+        let engine = Runner::new(stream, meter.clone(), self.batching, self.ticket_limit);
+        let core = match self.stepped {
+            true => Core::idle(limits, engine),
+            false => Core::start(limits, engine, self.thread_name).map_err(BuildError::Thread)?,
+        };
         let (device, location) = (self.device.clone(), self.device.location());
         let passes = Passes {
-            fuse: self.passes.fuse && location == DeviceLocation::Cpu && self.script.is_none(),
+            fuse: self.passes.fuse && location == DeviceLocation::Cpu,
             ..self.passes
         };
         let home = Arc::new(ExecutorHome {
@@ -202,8 +239,9 @@ impl Builder {
             home,
             device,
             meter,
+            inline_limit: self.inline_limit,
         };
-        Ok(Executor(Arc::new(inner), Producer::new()))
+        Ok(Executor(Arc::new(inner)))
     }
 }
 
@@ -220,6 +258,8 @@ impl fmt::Debug for Builder {
             .field("plans", &self.plans)
             .field("pool_bytes", &self.pool_bytes)
             .field("batching", &self.batching)
+            .field("inline_limit", &self.inline_limit)
+            .field("ticket_limit", &self.ticket_limit)
             .finish()
     }
 }

@@ -24,7 +24,7 @@ impl LazyTensor {
     /// let executor = Executor::new(&Device::Cpu)?;
     /// let query = LazyTensor::ones((1, 4, 3, 8), DType::F32, &Device::Cpu)?;
     /// let key = LazyTensor::ones((1, 2, 5, 8), DType::F32, &Device::Cpu)?;
-    /// let y = executor.submit(&query.sdpa(&key, &key, None, 0.35)?)?.wait()?;
+    /// let y = executor.run(&query.sdpa(&key, &key, None, 0.35)?)?;
     /// assert_eq!(y.dims(), [1, 4, 3, 8]);
     /// # Ok::<_, Box<dyn std::error::Error>>(())
     /// ```

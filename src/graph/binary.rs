@@ -117,7 +117,7 @@ binary! {
     /// let x = LazyTensor::new(&[[1f32, 2.0], [3.0, 4.0]], &Device::Cpu)?;
     /// let row = LazyTensor::new(&[10f32, 20.0], &Device::Cpu)?;
     /// let y = x.broadcast_add(&row)?.maximum(14.0)?;
-    /// let y = executor.submit(&y)?.wait()?;
+    /// let y = executor.run(&y)?;
     /// assert_eq!(y.to_vec2::<f32>()?, [[14.0, 22.0], [14.0, 24.0]]);
     /// let error = x.add(&row).unwrap_err();
     /// assert_eq!(error.to_string(), "add([2, 2] f32, [2] f32): the shapes do not agree");

@@ -33,7 +33,7 @@ impl LazyTensor {
     /// let executor = Executor::new(&Device::Cpu)?;
     /// let x = LazyTensor::new(&[1f32, 2.0, 3.0], &Device::Cpu)?;
     /// let y = x.apply_op1(Total, (), DType::F32)?;
-    /// assert_eq!(executor.submit(&y)?.wait()?.to_scalar::<f32>()?, 6.0);
+    /// assert_eq!(executor.run(&y)?.to_scalar::<f32>()?, 6.0);
     /// # Ok::<_, Box<dyn std::error::Error>>(())
     /// ```
     pub fn apply_op1<C>(&self, op: C, shape: impl Into<Shape>, dtype: DType) -> Result<Self>

@@ -22,6 +22,11 @@ impl Op {
         )
     }
 
+    /// Whether it is code of the user's.
+    pub(crate) fn is_custom(&self) -> bool {
+        matches!(self, Op::Custom1(_) | Op::Custom2(_) | Op::Custom3(_))
+    }
+
     /// The numbers in it that may be parameters of a plan, if it works on f32.
     pub(crate) fn scalars(&self) -> Scalars {
         match *self {

@@ -1,18 +1,17 @@
 //! What `submit` sends: the nodes below the requested outputs, down to leaves and to nodes that were
 //! submitted themselves.
 
-use super::cut::{Cut, Gather, Leaf, Opened};
+use super::cut::{Cut, Gather, Leaf};
 use super::kept::Kept;
 use super::node::{Dims, LazyTensor, Node, copy};
 use super::op::Op;
+use crate::core::cut::Opened;
+pub(crate) use crate::core::cut::ValueId;
 use crate::error::Result;
 use candle_core::{DType, Tensor};
 use smallvec::SmallVec;
 use std::cell::Cell;
 use std::sync::Arc;
-
-/// Numbers the values of a fragment, in the order in which they can be computed.
-pub(crate) type ValueId = u32;
 
 /// The nodes of one submission, operands first. `S` stands for the result of a node that was
 /// submitted before.
@@ -104,23 +103,23 @@ impl<S> Fragment<S> {
         self.outputs = SmallVec::from_slice(values);
     }
 
-    /// The result of another fragment that answers this place of the request.
-    pub(crate) fn submitted_output(&self, index: usize) -> Option<&S> {
-        self.result(*self.outputs.get(index)?)
+    /// The result of another fragment that is this output.
+    pub(crate) fn found(&self, output: usize) -> Option<&S> {
+        self.result(*self.outputs.get(output)?)
     }
 
-    /// Whether every requested value is the result of another fragment.
-    pub(crate) fn is_known(&self) -> bool {
-        self.outputs
-            .iter()
-            .all(|&value| self.result(value).is_some())
-    }
-
-    /// Asks only for what the fragment computes itself.
-    pub(crate) fn drop_known_outputs(&mut self) {
-        let mut outputs = std::mem::take(&mut self.outputs);
-        outputs.retain(|value| self.result(*value).is_none());
-        self.outputs = outputs;
+    /// A tensor that no node stands for.
+    pub(crate) fn leaf(&mut self, value: ValueId, leaf: &Leaf<'_>) {
+        let tensor = leaf.tensor;
+        self.values = value + 1;
+        self.host_bytes += leaf.host_bytes;
+        self.sources.push(SourceValue {
+            value,
+            dims: Dims::from_slice(tensor.dims()),
+            dtype: tensor.dtype(),
+            handed_in: leaf.handed_in,
+            source: Source::Leaf(tensor.clone(), leaf.kept.cloned()),
+        });
     }
 
     fn result(&self, value: ValueId) -> Option<&S> {
@@ -132,20 +131,11 @@ impl<S> Fragment<S> {
     }
 }
 
-impl<S> Gather for Fragment<S> {
+impl<S> Gather<LazyTensor> for Fragment<S> {
     type Submitted = S;
 
-    fn leaf(&mut self, value: ValueId, leaf: Leaf<'_>) {
-        let Leaf { tensor, kept, .. } = leaf;
-        self.values = value + 1;
-        self.host_bytes += leaf.host_bytes;
-        self.sources.push(SourceValue {
-            value,
-            dims: Dims::from_slice(tensor.dims()),
-            dtype: tensor.dtype(),
-            handed_in: leaf.handed_in,
-            source: Source::Leaf(tensor.clone(), kept.cloned()),
-        });
+    fn leaf(&mut self, value: ValueId, node: &Node) {
+        Fragment::leaf(self, value, &Leaf::of(node));
     }
 
     fn submitted(&mut self, value: ValueId, node: &Node, result: S) {
@@ -159,12 +149,12 @@ impl<S> Gather for Fragment<S> {
         });
     }
 
-    fn computed(&mut self, value: ValueId, node: Opened<'_>, inputs: &[ValueId]) {
-        let Opened { node, op, .. } = node;
+    fn computed(&mut self, value: ValueId, opened: Opened<'_, LazyTensor>, inputs: &[ValueId]) {
+        let Opened { node, expr } = opened;
         self.values = value + 1;
         self.computed.push(Computed {
             value,
-            op: op.clone(),
+            op: expr.op.clone(),
             inputs: SmallVec::from_slice(inputs),
             dims: copy(&node.dims),
             dtype: node.dtype,

@@ -122,7 +122,7 @@ impl LazyTensor {
     /// use candlewick::{Device, Executor, LazyTensor};
     /// let executor = Executor::new(&Device::Cpu)?;
     /// let x = LazyTensor::arange(0u32, 12, &Device::Cpu)?.reshape((3, 4))?;
-    /// let y = executor.submit(&x.i((1.., 2))?)?.wait()?;
+    /// let y = executor.run(&x.i((1.., 2))?)?;
     /// assert_eq!(y.to_vec1::<u32>()?, [6, 10]);
     /// let error = x.i(3).unwrap_err();
     /// assert_eq!(

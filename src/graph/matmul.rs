@@ -18,7 +18,7 @@ impl LazyTensor {
     /// use candlewick::{Device, Executor, LazyTensor};
     /// let executor = Executor::new(&Device::Cpu)?;
     /// let x = LazyTensor::new(&[[1f32, 2.0]], &Device::Cpu)?;
-    /// let y = executor.submit(&x.matmul(&x.t()?)?)?.wait()?;
+    /// let y = executor.run(&x.matmul(&x.t()?)?)?;
     /// assert_eq!(y.to_vec2::<f32>()?, [[5.0]]);
     /// let error = x.matmul(&x).unwrap_err();
     /// assert_eq!(error.to_string(), "matmul([1, 2] f32, [1, 2] f32): the shapes do not agree");

@@ -4,7 +4,7 @@ use super::infer::is_wide_float;
 use super::kept::Kept;
 use super::op::Op;
 use super::recycle;
-use crate::origin::Origin;
+use crate::core::origin::Origin;
 use candle_core::{DType, Device, DeviceLocation, Shape, Tensor};
 use smallvec::SmallVec;
 use std::cell::Cell;
@@ -55,7 +55,8 @@ pub(crate) type NodeId = u64;
 pub struct LazyTensor(pub(crate) ManuallyDrop<Arc<Node>>);
 
 /// One node. A single allocation: building one takes no lock and touches no shared map.
-pub(crate) struct Node {
+#[allow(unreachable_pub)] // named by `LazyTensor`'s side of `core::cut::Tensor`, and no further
+pub struct Node {
     pub(crate) id: NodeId,
     pub(crate) dims: Dims,
     pub(crate) dtype: DType,
@@ -84,7 +85,8 @@ pub(crate) enum Made {
 
 /// An operation on other nodes. Nobody takes a reference to an operand from here: a node to which only
 /// an operand refers is known to nobody else.
-pub(crate) struct Expr {
+#[allow(unreachable_pub)] // as `Node`
+pub struct Expr {
     pub(crate) op: Op,
     pub(crate) inputs: Inputs,
 }

@@ -40,7 +40,7 @@ reduce_one! {
     /// use candlewick::{D, Device, Executor, LazyTensor};
     /// let executor = Executor::new(&Device::Cpu)?;
     /// let x = LazyTensor::new(&[[1f32, 5.0, 3.0], [9.0, 7.0, 8.0]], &Device::Cpu)?;
-    /// let y = executor.submit(&x.argmax(D::Minus1)?)?.wait()?;
+    /// let y = executor.run(&x.argmax(D::Minus1)?)?;
     /// assert_eq!(y.to_vec1::<u32>()?, [1, 0]);
     /// assert_eq!(x.argmax(2).unwrap_err().to_string(), "argmax([2, 3] f32): no dimension 2 in rank 2");
     /// # Ok::<_, Box<dyn std::error::Error>>(())
@@ -182,7 +182,7 @@ impl LazyTensor {
     /// use candlewick::{D, Device, Executor, LazyTensor};
     /// let executor = Executor::new(&Device::Cpu)?;
     /// let x = LazyTensor::new(&[[1f32, 1.0], [0.0, 0.0]], &Device::Cpu)?;
-    /// let y = executor.submit(&x.softmax(D::Minus1)?)?.wait()?;
+    /// let y = executor.run(&x.softmax(D::Minus1)?)?;
     /// assert_eq!(y.to_vec2::<f32>()?, [[0.5, 0.5], [0.5, 0.5]]);
     /// # Ok::<_, Box<dyn std::error::Error>>(())
     /// ```

@@ -51,7 +51,7 @@ unary! {
     /// use candlewick::{Device, Executor, LazyTensor};
     /// let executor = Executor::new(&Device::Cpu)?;
     /// let x = LazyTensor::new(&[0f32, 1.0], &Device::Cpu)?;
-    /// let y = executor.submit(&x.exp()?)?.wait()?;
+    /// let y = executor.run(&x.exp()?)?;
     /// assert_eq!(y.to_vec1::<f32>()?, [1.0, 1f32.exp()]);
     /// let ids = LazyTensor::new(&[1u32], &Device::Cpu)?;
     /// assert_eq!(ids.exp().unwrap_err().to_string(), "exp([1] u32): not supported for u32");

@@ -25,7 +25,7 @@ use std::sync::Arc;
 ///
 /// let executor = Executor::new(&Device::Cpu)?;
 /// let ids = LazyTensor::new(&[[101u32, 7592, 2088, 102]], &Device::Cpu)?;
-/// let hidden = executor.submit(&model.forward(&ids, None, None)?)?.wait()?;
+/// let hidden = executor.run(&model.forward(&ids, None, None)?)?;
 /// assert_eq!(hidden.dims(), [1, 4, config.hidden_size]);
 /// # Ok::<_, candlewick::Error>(())
 /// ```

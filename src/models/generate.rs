@@ -73,16 +73,13 @@ enum At {
 }
 
 impl Step {
-    /// Submits it, and waits for it.
+    /// Runs it, or waits for it if it is queued.
     fn wait(&mut self, executor: &Executor, how: &Submit) -> Result<Vec<Tensor>> {
-        if !matches!(self.at, At::Queued(_)) {
-            let handle = executor.submit_with(&self.outputs[..], how.clone())?;
-            self.at = At::Queued(handle);
+        if let At::Queued(handle) = &self.at {
+            return handle.wait();
         }
-        match &self.at {
-            At::Queued(handle) => handle.wait(),
-            _ => unreachable!("queued above"),
-        }
+        self.at = At::Made; // a task that waited for room has left the line
+        executor.run_with(&self.outputs[..], how.clone())
     }
 
     /// The same for a task.

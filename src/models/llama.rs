@@ -36,7 +36,7 @@ use std::sync::Arc;
 ///     let scores = model.forward(&ids, &mut cache)?;
 ///     let mut outputs = vec![&scores];
 ///     outputs.extend(cache.tensors());
-///     let results = executor.submit(&outputs[..])?.wait()?;
+///     let results = executor.run(&outputs[..])?;
 ///     assert_eq!(results[0].dims(), [1, model.config().vocab_size]);
 /// }
 /// # Ok::<_, candlewick::Error>(())

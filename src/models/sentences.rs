@@ -28,7 +28,7 @@ pub enum Pooling {
 /// let encoder = SentenceEncoder::from_dir("all-MiniLM-L6-v2", &Device::Cpu)?;
 /// let executor = Executor::new(&Device::Cpu)?;
 /// let embedding = encoder.embed(&[101, 7592, 2088, 102])?; // builds a graph
-/// let embedding = executor.submit(&embedding)?.wait()?;
+/// let embedding = executor.run(&embedding)?;
 /// assert_eq!(embedding.dims(), [384]);
 /// # Ok::<_, candlewick::Error>(())
 /// ```

@@ -18,7 +18,7 @@ use crate::{LazyTensor, Reason, Result};
 ///     let new = LazyTensor::ones((1, 2, 1, 8), DType::F32, &Device::Cpu)?;
 ///     let (k, v) = cache.append(&new, &new)?;
 ///     let y = new.sdpa(&k, &v, None, 0.35)?;
-///     let (y, _, _) = executor.submit((&y, &k, &v))?.wait()?;
+///     let (y, _, _) = executor.run((&y, &k, &v))?;
 ///     assert_eq!((y.dims(), cache.current_seq_len()), (&[1, 2, 1, 8][..], step));
 /// }
 /// # Ok::<_, Box<dyn std::error::Error>>(())

@@ -14,7 +14,7 @@ use crate::{LazyTensor, Reason, Result};
 /// let w = LazyTensor::new(&[[1f32, 2.0], [3.0, 4.0], [5.0, 6.0]], &Device::Cpu)?;
 /// let layer = Linear::new(w, None);
 /// let x = LazyTensor::new(&[[10f32, 100.0]], &Device::Cpu)?;
-/// let y = Executor::new(&Device::Cpu)?.submit(&layer.forward(&x)?)?.wait()?;
+/// let y = Executor::new(&Device::Cpu)?.run(&layer.forward(&x)?)?;
 /// assert_eq!(y.to_vec2::<f32>()?, [[210.0, 430.0, 650.0]]);
 /// # Ok::<_, Box<dyn std::error::Error>>(())
 /// ```

@@ -15,7 +15,7 @@ use crate::{LazyTensor, Reason, Result};
 /// use candlewick::{DType, Device, Executor, LazyTensor};
 /// let ones = |rows, columns| LazyTensor::ones((rows, columns), DType::F32, &Device::Cpu);
 /// let layer = LoraLinear::new(Linear::new(ones(3, 4)?, None), ones(2, 4)?, ones(3, 2)?, 0.5);
-/// let y = Executor::new(&Device::Cpu)?.submit(&layer.forward(&ones(1, 4)?)?)?.wait()?;
+/// let y = Executor::new(&Device::Cpu)?.run(&layer.forward(&ones(1, 4)?)?)?;
 /// assert_eq!(y.to_vec2::<f32>()?, [[8.0; 3]]); // 4 + 4 * 2 / 2
 /// # Ok::<_, Box<dyn std::error::Error>>(())
 /// ```

@@ -18,7 +18,7 @@ use std::sync::Arc;
 /// let w = Tensor::ones((4, 32), DType::F32, &Device::Cpu)?;
 /// let layer = QLinear::new(Arc::new(QTensor::quantize(&w, GgmlDType::Q8_0)?), None);
 /// let x = LazyTensor::ones((1, 32), DType::F32, &Device::Cpu)?;
-/// let y = Executor::new(&Device::Cpu)?.submit(&layer.forward(&x)?)?.wait()?;
+/// let y = Executor::new(&Device::Cpu)?.run(&layer.forward(&x)?)?;
 /// assert_eq!(y.dims(), [1, 4]);
 /// # Ok::<_, Box<dyn std::error::Error>>(())
 /// ```

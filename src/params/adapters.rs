@@ -1,8 +1,8 @@
 //! Named sets of parameters that come and go.
 
 use super::Params;
+use crate::core::versions::Versions;
 use crate::error::{ParamsError, Result};
-use crate::versions::Versions;
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::fmt;
@@ -31,7 +31,7 @@ use std::sync::Arc;
 /// let x = LazyTensor::ones((1, 4), DType::F32, &Device::Cpu)?;
 /// let vb = VarBuilder::from_params(&adapters.get("terse")?);
 /// let y = lora_linear(base.clone(), (4, 3), 2, 2.0, vb)?.forward(&x)?;
-/// assert_eq!(executor.submit(&y)?.wait()?.to_vec2::<f32>()?, [[36.0; 3]]); // 4 + 4 * 2 * 2 * 2
+/// assert_eq!(executor.run(&y)?.to_vec2::<f32>()?, [[36.0; 3]]); // 4 + 4 * 2 * 2 * 2
 /// assert!(adapters.remove("terse").is_some());
 /// assert!(adapters.get("terse").is_err());
 /// # Ok::<_, Box<dyn std::error::Error>>(())

@@ -24,7 +24,7 @@ use std::sync::Arc;
 ///
 /// let x = LazyTensor::ones((1, 32), DType::F32, &Device::Cpu)?;
 /// let y = x.qmatmul(weights.get("w")?)?;
-/// let y = Executor::new(&Device::Cpu)?.submit(&y)?.wait()?;
+/// let y = Executor::new(&Device::Cpu)?.run(&y)?;
 /// assert!((y.to_vec2::<f32>()?[0][0] - 32.0).abs() < 0.1);
 /// # Ok::<_, Box<dyn std::error::Error>>(())
 /// ```

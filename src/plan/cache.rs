@@ -1,7 +1,7 @@
 //! What was made for fragments, by signature: plans, and traces of compiled functions.
 
 use super::signature::Signature;
-use crate::versions::Versions;
+use crate::core::versions::Versions;
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 use std::convert::Infallible;

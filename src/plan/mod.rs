@@ -21,8 +21,8 @@ mod simplify;
 pub(crate) mod types;
 mod walk;
 
+use crate::core::cut::Cut;
 use crate::error::Result;
-use crate::graph::cut::Cut;
 use crate::graph::fragment::{Fragment, Source, ValueId};
 use crate::graph::{Dims, LazyTensor, Node, Op};
 use beside::Beside;
@@ -41,6 +41,7 @@ use smallvec::SmallVec;
 use std::cell::RefCell;
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The numbers that a plan takes as parameters.
 pub(crate) type Scalars = SmallVec<[f32; 8]>;
@@ -62,6 +63,8 @@ pub(crate) struct Plan {
     pub(crate) outputs: SmallVec<[ValueId; 1]>,
     /// What says with which others it runs well.
     pub(crate) outline: Outline,
+    /// About how long it takes, if that is known.
+    estimate: Option<Duration>,
 }
 
 /// One thing for the device to do.
@@ -150,7 +153,7 @@ impl Planner {
 
     /// The plan of a fragment, and the fragment's own part in it.
     pub(crate) fn prepare<S>(&self, fragment: Fragment<S>) -> Prepared<S> {
-        let mut signature = SIGNATURE.take();
+        let mut signature = take();
         let scalars = signature.of(&fragment, self.passes.fuse);
         let plan = self.cache.get(&signature).unwrap_or_else(|age| {
             let plan = Arc::new(plan(Draft::new(&fragment, self.passes.fuse), self.passes));
@@ -181,7 +184,7 @@ impl Planner {
         outputs: impl IntoIterator<Item = &'a LazyTensor>,
         submitted: impl FnMut(&Node) -> Result<Option<S>>,
     ) -> Result<Option<(Prepared<S>, u64)>> {
-        let mut signature = SIGNATURE.take();
+        let mut signature = take();
         let mut cut = Cut::new(submitted, Signing::new(&mut signature, self.passes.fuse));
         cut.ask(outputs)?;
         let mut signing = cut.into;
@@ -208,7 +211,7 @@ impl Planner {
         more: impl IntoIterator<Item = u64>,
         cache: &Cache<V>,
     ) -> (std::result::Result<Arc<V>, Missing>, Scalars) {
-        let mut signature = SIGNATURE.take();
+        let mut signature = take();
         let scalars = signature.of(fragment, self.passes.fuse);
         signature.and(more);
         let found = cache.get(&signature);
@@ -229,10 +232,16 @@ impl Planner {
     }
 }
 
+/// The memory of this thread's last signature; new memory while the thread ends.
+fn take() -> Signature {
+    SIGNATURE.try_with(RefCell::take).unwrap_or_default()
+}
+
 /// Keeps the memory of a signature for the next one of this thread.
 fn keep(signature: Signature) {
     if signature.words.len() <= cache::LONGEST {
-        SIGNATURE.set(signature); // a longer one would be memory for nothing
+        // a longer one would be memory for nothing, and so would one of a thread that ends
+        let _ = SIGNATURE.try_with(|kept| kept.replace(signature));
     }
 }
 
@@ -266,6 +275,7 @@ fn plan(mut draft: Draft, passes: Passes) -> Plan {
     Plan {
         values: draft.values.len(),
         outline: Outline::of(&steps, &draft),
+        estimate: effort::estimate(&steps, &draft),
         steps,
         beside,
         last_uses,
@@ -286,9 +296,15 @@ fn op_step(draft: &Draft, node: &draft::DraftNode) -> Step {
 }
 
 impl Plan {
-    /// Whether a step needs this value, or it was asked for.
-    pub(crate) fn reads(&self, value: ValueId) -> bool {
-        self.outputs.contains(&value) || self.last_uses.iter().any(|&(_, used)| used == value)
+    /// About how long it takes on one thread; nothing if it runs code that only its author knows.
+    pub(crate) fn estimate(&self) -> Option<Duration> {
+        self.estimate
+    }
+
+    /// The values that a step needs, or that were asked for.
+    pub(crate) fn read(&self) -> FxHashSet<ValueId> {
+        let used = self.last_uses.iter().map(|&(_, used)| used);
+        used.chain(self.outputs.iter().copied()).collect()
     }
 
     /// The steps in order: each by itself, or several that run side by side.

@@ -2,10 +2,11 @@
 
 use super::Scalars;
 use super::draft::Lies;
-use crate::graph::cut::{Gather, Leaf, Opened};
+use crate::core::cut::Opened;
+use crate::graph::cut::{Gather, Leaf, operand_dtype};
 use crate::graph::encode::{Words, dtype_word, list};
 use crate::graph::fragment::{Computed, Fragment, Source, SourceValue, ValueId};
-use crate::graph::{Node, Op};
+use crate::graph::{LazyTensor, Node, Op};
 use candle_core::{DType, Tensor};
 use rustc_hash::FxHasher;
 use smallvec::SmallVec;
@@ -237,10 +238,11 @@ impl<'s, S> Signing<'s, S> {
     }
 }
 
-impl<S> Gather for Signing<'_, S> {
+impl<S> Gather<LazyTensor> for Signing<'_, S> {
     type Submitted = S;
 
-    fn leaf(&mut self, value: ValueId, leaf: Leaf<'_>) {
+    fn leaf(&mut self, value: ValueId, node: &Node) {
+        let leaf = Leaf::of(node);
         let Leaf { tensor, kept, .. } = leaf;
         self.values = value + 1;
         self.host_bytes += leaf.host_bytes;
@@ -256,9 +258,10 @@ impl<S> Gather for Signing<'_, S> {
         self.sources.push((value, Source::Submitted(result)));
     }
 
-    fn computed(&mut self, value: ValueId, node: Opened<'_>, inputs: &[ValueId]) {
-        let on_f32 = node.operand_dtype() == Some(DType::F32);
-        let Opened { node, op, .. } = node;
+    fn computed(&mut self, value: ValueId, opened: Opened<'_, LazyTensor>, inputs: &[ValueId]) {
+        let on_f32 = operand_dtype(&opened) == Some(DType::F32);
+        let Opened { node, expr } = opened;
+        let op = &expr.op;
         self.values = value + 1;
         self.writer
             .computed(op, inputs, on_f32, &node.dims, node.dtype);

@@ -114,11 +114,11 @@ fn first_come_first_served() {
                     }
                     handle.is_some()
                 });
-                assert_eq!(value(&handle.unwrap().wait().unwrap()), (i as f32).exp());
+                assert_exp(&handle.unwrap().wait().unwrap(), i as f32);
             }
             thread.join().unwrap()
         });
-        assert_eq!(value(&threads.unwrap()), 9f32.exp());
+        assert_exp(&threads.unwrap(), 9.0);
         busy.wait().unwrap();
         queued.wait().unwrap();
         assert_eq!(executor.stats().fragments_run, 9);
@@ -142,5 +142,67 @@ fn each_producer_is_served_in_its_order() {
             h.wait().unwrap();
         });
         assert_eq!(*seen.lock().unwrap(), (0..200).collect::<Vec<_>>());
+    });
+}
+
+/// Futures that were polled and then forgotten: one that stands in line, and one that was let in. Others go on,
+/// and the executor closes.
+#[test]
+fn forgotten_futures_hold_up_nobody() {
+    within_limit(|| {
+        let (executor, script, busy) = held(1);
+        let queued = executor.submit(&tensor(1.0).sqr().unwrap()).unwrap();
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        for i in 0..3 {
+            let mut submit = Box::pin(executor.submit_async(&tensor(i as f32).sqr().unwrap()));
+            assert!(submit.as_mut().poll(&mut cx).is_pending());
+            std::mem::forget(submit);
+        }
+        script.resume();
+        busy.wait().unwrap();
+        queued.wait().unwrap();
+        // each of the three is granted the one place, and loses it after a while
+        let after = executor.submit(&tensor(5.0).sqr().unwrap()).unwrap();
+        assert_eq!(value(&after.wait().unwrap()), 25.0);
+        let awaited = smol::block_on(executor.run_async(&tensor(6.0).sqr().unwrap()));
+        assert_eq!(value(&awaited.unwrap()), 36.0);
+        // and one that holds the place when the executor closes
+        let (again, script, busy) = held(1);
+        let queued = again.submit(&tensor(1.0).sqr().unwrap()).unwrap();
+        let mut submit = Box::pin(again.submit_async(&tensor(2.0).sqr().unwrap()));
+        assert!(submit.as_mut().poll(&mut cx).is_pending());
+        std::mem::forget(submit);
+        script.resume();
+        busy.wait().unwrap();
+        queued.wait().unwrap();
+        let limit = Some(std::time::Duration::from_secs(20));
+        again.shutdown_blocking(limit).expect("closes");
+        executor.shutdown_blocking(limit).expect("closes");
+    });
+}
+
+/// The time of a submission is in proportion to its outputs.
+#[test]
+fn many_outputs_are_submitted_quickly() {
+    within_limit(|| {
+        let x = tensor(1.0);
+        // each on an executor of its own: a plan that is known would not be made again
+        let time = |count: usize| {
+            let executor = cpu();
+            let outputs: Vec<_> = (0..count).map(|i| (&x + i as f64).unwrap()).collect();
+            let start = std::time::Instant::now();
+            let handle = executor.submit(&outputs).unwrap();
+            let time = start.elapsed();
+            let results = handle.wait().unwrap();
+            assert_eq!(value(&results[count - 1]), count as f32);
+            time
+        };
+        let small = (0..3).map(|_| time(4_000)).min().unwrap();
+        let large = time(64_000);
+        println!("4000 outputs {small:?}, 64000 outputs {large:?}");
+        assert!(
+            large < small * 16 * 6,
+            "{small:?} and {large:?}: more than in proportion"
+        );
     });
 }

@@ -66,6 +66,15 @@ pub(crate) fn value(tensor: &Tensor) -> f32 {
     tensor.to_vec1::<f32>().unwrap()[0]
 }
 
+/// What the engine's exponential is held to: one unit in the last place of the exact value's f32.
+pub(crate) fn assert_exp(result: &Tensor, x: f32) {
+    let (got, exact) = (f64::from(value(result)), f64::from(x).exp());
+    assert!(
+        (got - exact).abs() <= exact * 1.2e-7,
+        "{got} is not exp({x})"
+    );
+}
+
 /// What an operation of ours does when it runs.
 #[derive(Clone)]
 pub(crate) enum Act {

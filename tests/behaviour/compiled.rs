@@ -173,7 +173,7 @@ fn what_was_submitted_is_used_before_it_is_there_and_not_computed_again() {
 fn a_captured_result_can_be_cancelled_and_is_traced_again() {
     within_limit(|| {
         let (executor, script, _busy) = held(8);
-        let w = tensor(4.0).exp().unwrap();
+        let w = tensor(4.0).sqr().unwrap();
         let handle = executor.submit(&w).unwrap();
         let f = executor.compile(|x: &LazyTensor| x.mul(&w));
         assert!(f.submit(&[tensor(0.0)]).unwrap().cancel() == Cancel::Cancelled);
@@ -184,7 +184,7 @@ fn a_captured_result_can_be_cancelled_and_is_traced_again() {
         );
         let call = f.submit(&[tensor(2.0)]).unwrap();
         script.resume();
-        assert_eq!(value(&call.wait().unwrap()), 2.0 * 4f32.exp());
+        assert_eq!(value(&call.wait().unwrap()), 32.0);
         assert_eq!(f.traces(), 2);
     });
 }

@@ -3,7 +3,7 @@
 use crate::common::*;
 use candle_core::{CpuStorage, CustomOp1, Layout, Shape};
 use candlewick::device::Fault;
-use candlewick::{Cause, DType, Error, Health};
+use candlewick::{Cause, DType, Device, Error, Executor, Health};
 use std::sync::Arc;
 
 #[test]
@@ -118,6 +118,38 @@ fn a_destructor_that_panics_costs_nobody_else() {
     });
 }
 
+/// What an operation panics with has a destructor of its own, which panics.
+struct Bomb;
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        std::panic::resume_unwind(Box::new(Bomb));
+    }
+}
+
+#[test]
+fn a_panic_payload_that_panics_costs_nobody_else() {
+    within_limit(|| {
+        for lending in [true, false] {
+            let builder = Executor::builder(&Device::Cpu).lending(lending);
+            let executor = builder.build().unwrap();
+            for _ in 0..20 {
+                let explode = || std::panic::resume_unwind(Box::new(Bomb));
+                let bad = Counted::new(Act::Call(Arc::new(explode)));
+                let y = bad.on(&tensor(1.0));
+                let handles = (0..3).map(|_| executor.submit(&y).unwrap());
+                for handle in handles.collect::<Vec<_>>() {
+                    assert!(matches!(handle.wait(), Err(Error::Failed(_))));
+                }
+                assert_eq!(
+                    value(&executor.run(&tensor(3.0).sqr().unwrap()).unwrap()),
+                    9.0
+                );
+            }
+            assert!(matches!(executor.health(), Health::Running));
+        }
+    });
+}
+
 #[test]
 fn out_of_memory_fails_one_fragment() {
     within_limit(|| {
@@ -161,8 +193,8 @@ fn a_late_error_fails_the_culprit_alone() {
             .map(|i| executor.submit(&tensor(i as f32).exp().unwrap()).unwrap())
             .collect();
         // fence 0 ends the busy one, 1 the batch; 2 to 5 its members by themselves
-        script.at_fence(1, Fault::Error("late".into()));
-        script.at_fence(4, Fault::Error("late".into()));
+        script.at_ticket(1, Fault::Error("late".into()));
+        script.at_ticket(4, Fault::Error("late".into()));
         script.resume();
         busy.wait().unwrap();
         for (i, handle) in handles.iter().enumerate() {
@@ -187,7 +219,7 @@ fn everything_is_told(fault: Fault) {
         executor.submit(&y).unwrap(),
         executor.submit(&(&y + 1.0).unwrap()).unwrap(),
     );
-    script.at_fence(1, fault);
+    script.at_ticket(1, fault);
     script.resume();
     busy.wait().unwrap();
     let mut told = 0;
@@ -232,7 +264,7 @@ fn so_is_a_panic_of_the_owner_itself() {
     within_limit(|| {
         let (executor, script, busy) = held(8);
         let queued = executor.submit(&tensor(1.0).exp().unwrap()).unwrap();
-        script.at_fence(0, Fault::OwnerPanic);
+        script.at_ticket(0, Fault::OwnerPanic);
         script.resume();
         busy.wait().unwrap(); // it was done before
         let error = queued.wait().unwrap_err();
@@ -285,6 +317,6 @@ fn a_slow_device_keeps_its_order() {
             assert_eq!(value(&handle.wait().unwrap()), i as f32 + 1.0);
         }
         assert_eq!(script.steps(), 10);
-        assert!(script.fences() <= 10);
+        assert!(script.tickets() <= 10);
     });
 }

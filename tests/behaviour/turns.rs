@@ -51,9 +51,10 @@ fn sessions_take_turns() {
     });
 }
 
-/// Without a session, clones take turns, and so do threads that share one.
+/// Without a session threads take turns, and clones of one thread do not: a server that clones the executor
+/// for each request would have no turns at all.
 #[test]
-fn clones_and_threads_take_turns() {
+fn threads_take_turns_and_clones_do_not() {
     within_limit(|| {
         let (executor, script, busy) = held(1000);
         let order = Order::default();
@@ -71,10 +72,9 @@ fn clones_and_threads_take_turns() {
         script.resume();
         finish(handles);
         let order = order.get();
-        for number in [1000, 2000] {
-            let place = order.iter().position(|&i| i == number).unwrap();
-            assert!(place <= 2, "{order:?}");
-        }
+        let place = |number| order.iter().position(|&i| i == number).unwrap();
+        assert!(place(2000) <= 2, "{order:?}");
+        assert_eq!(place(1000), 51, "{order:?}");
     });
 }
 
@@ -155,6 +155,30 @@ fn a_deadline_is_lifted_by_whoever_asks_too() {
             busy.wait().unwrap();
             assert_eq!(executor.stats().fragments_expired, 0);
         }
+    });
+}
+
+/// To look at it is not to want it: a cut, an explanation, a refused submission leave the deadline as it is.
+#[test]
+fn a_deadline_is_not_lifted_by_a_look() {
+    within_limit(|| {
+        let (executor, script, busy) = held(1);
+        let y = tensor(1.0).sqr().unwrap();
+        let how = Submit::within(Duration::from_millis(5));
+        let first = executor.submit_with(&y, how).unwrap();
+        let z = (&y * 0.5).unwrap();
+        drop(executor.explain(&z).unwrap());
+        assert!(matches!(
+            executor.try_submit(&z),
+            Err(Error::QueueFull { .. })
+        ));
+        drop(executor.submit_async(&z)); // not polled
+        drop(executor.submit(&y).unwrap()); // wanted, and not any more
+        std::thread::sleep(Duration::from_millis(10));
+        script.resume();
+        let error = first.wait().unwrap_err();
+        assert!(matches!(error, Error::DeadlineExceeded), "{error:?}");
+        busy.wait().unwrap();
     });
 }
 

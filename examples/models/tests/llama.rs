@@ -353,7 +353,7 @@ fn caches_fork_and_go_back() {
         let scores = model.forward(&ids, cache).unwrap();
         let mut outputs = vec![&scores];
         outputs.extend(cache.tensors());
-        let results = executor.submit(&outputs[..]).unwrap().wait().unwrap();
+        let results = executor.run(&outputs[..]).unwrap();
         results[0].flatten_all().unwrap().to_vec1().unwrap()
     };
     let close = |a: &[f32], b: &[f32]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-3);

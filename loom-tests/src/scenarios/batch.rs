@@ -1,10 +1,9 @@
 //! Fragments that run as one: who joins, who leaves, and what becomes of the others.
 
+use crate::core::store::slot::{Cancel, Outcome};
+use crate::core::sync::thread;
 use crate::runner::saw;
 use crate::toy::*;
-use candlewick::actor::submission::Submission;
-use candlewick::store::slot::{Cancel, Outcome};
-use candlewick::sync::thread;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::SeqCst;
@@ -32,9 +31,9 @@ fn all_end(works: &[(u32, &[u64], End)]) {
     let (ex, batches) = owned();
     let ids: Vec<u64> = (1..=works.len() as u64).collect();
     let submit = |(&id, (add, inputs, _)): (&u64, &(u32, &[u64], End))| {
-        submit(&ex, id, *add, inputs, false).unwrap()
+        submit(&ex, id, *add, inputs).unwrap()
     };
-    let all: Vec<Submission<ToyEngine>> = ids.iter().zip(works).map(submit).collect();
+    let all: Vec<Sub> = ids.iter().zip(works).map(submit).collect();
     for (submission, (_, _, end)) in all.iter().zip(works) {
         assert_eq!(wait_async(submission), *end);
     }
@@ -53,8 +52,8 @@ pub fn gather_vs_send() {
 /// A member is cancelled while the batch is formed: it runs or it does not, and is gone either way.
 pub fn gather_vs_cancel() {
     let (ex, batches) = owned();
-    let s = submit(&ex, 1, TOGETHER, &[], false).unwrap();
-    let t = submit(&ex, 2, TOGETHER, &[], false).unwrap();
+    let s = submit(&ex, 1, TOGETHER, &[]).unwrap();
+    let t = submit(&ex, 2, TOGETHER, &[]).unwrap();
     let canceller = thread::spawn("t".into(), move || {
         saw(match t.cancel() {
             Cancel::Cancelled => "cancelled",
@@ -95,8 +94,8 @@ pub fn dependent_stays_behind() {
 /// An abort finds every member: run, or closed.
 pub fn gather_vs_abort() {
     let (ex, batches) = owned();
-    let s = submit(&ex, 1, TOGETHER, &[], false);
-    let t = submit(&ex, 2, TOGETHER, &[], false);
+    let s = submit(&ex, 1, TOGETHER, &[]);
+    let t = submit(&ex, 2, TOGETHER, &[]);
     let e = ex.clone();
     let closer = thread::spawn("t".into(), move || e.abort());
     for s in [s, t].into_iter().flatten() {
@@ -117,10 +116,10 @@ pub fn delayed_vs_send() {
     let ex = start(4, engine);
     let e = ex.clone();
     let other = thread::spawn("t".into(), move || {
-        let t = submit(&e, 2, TOGETHER, &[], false).unwrap();
+        let t = submit(&e, 2, TOGETHER, &[]).unwrap();
         assert_eq!(wait_async(&t), Outcome::Ready(2));
     });
-    let s = submit(&ex, 1, TOGETHER, &[], false).unwrap();
+    let s = submit(&ex, 1, TOGETHER, &[]).unwrap();
     assert_eq!(wait_async(&s), Outcome::Ready(2));
     drop(s);
     other.expect("a thread").join().unwrap();

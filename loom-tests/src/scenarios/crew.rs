@@ -1,8 +1,8 @@
 //! Helpers: who enters, who comes too late, and who is waited for.
 
+use crate::core::actor::crew::Crew;
+use crate::core::sync::{Arc, UnsafeCell, thread};
 use crate::runner::saw;
-use candlewick::actor::crew::Crew;
-use candlewick::sync::{Arc, UnsafeCell, thread};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::SeqCst;

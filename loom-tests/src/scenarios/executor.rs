@@ -1,19 +1,18 @@
 //! The executor over the toy engine: admission, claim, queue, run, close.
 
+use crate::core::actor::admission::Refused;
+use crate::core::actor::launch::Start;
+use crate::core::actor::park::block_on;
+use crate::core::store::node_store::NodeStore;
+use crate::core::store::slot::{Cancel, Lean, Outcome};
+use crate::core::store::tag::Tag;
+use crate::core::sync::thread;
 use crate::runner::saw;
 use crate::toy::*;
-use candlewick::actor::admission::Refused;
-use candlewick::actor::park::block_on;
-use candlewick::actor::submission::Submission;
-use candlewick::origin::Origin;
-use candlewick::store::node_store::NodeStore;
-use candlewick::store::slot::{Cancel, Outcome};
-use candlewick::store::tag::Tag;
-use candlewick::store::task::Payload;
-use candlewick::sync::{Arc, thread};
-use smallvec::SmallVec;
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::pin;
+use std::sync::Mutex as StdMutex;
 use std::sync::atomic::Ordering::SeqCst;
 use std::task::{Context, Poll, Waker};
 
@@ -21,20 +20,10 @@ fn spawn<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> thread::J
     thread::spawn("t".into(), f).expect("a thread")
 }
 
-/// At rest nothing is left.
-fn nothing_left(ex: &Ex, nodes: impl IntoIterator<Item = u64>) {
-    nodes.into_iter().for_each(|id| ex.store().release_node(id));
-    assert_eq!(
-        ex.store().nodes(),
-        0,
-        "a node without references is still in the store"
-    );
-}
-
 /// Submit, await, close, join.
 pub fn submit_await_close() {
     let ex = start(1, ToyEngine::gpu());
-    let s = submit(&ex, 1, 2, &[], false).unwrap();
+    let s = submit(&ex, 1, 2, &[]).unwrap();
     assert_eq!(wait_async(&s), Outcome::Ready(2));
     drop(s);
     shutdown(&ex);
@@ -45,7 +34,7 @@ pub fn submit_await_close() {
 pub fn submit_vs_close() {
     let ex = start(1, ToyEngine::gpu());
     let e = ex.clone();
-    let t = spawn(move || match submit(&e, 1, 2, &[], false) {
+    let t = spawn(move || match submit(&e, 1, 2, &[]) {
         Some(s) => {
             assert_eq!(wait_async(&s), Outcome::Ready(2));
             saw("ran");
@@ -61,7 +50,7 @@ pub fn submit_vs_close() {
 pub fn submit_vs_abort() {
     let ex = start(1, ToyEngine::gpu());
     let e = ex.clone();
-    let t = spawn(move || match submit(&e, 1, 2, &[], false) {
+    let t = spawn(move || match submit(&e, 1, 2, &[]) {
         Some(s) => match wait_async(&s) {
             Outcome::Ready(2) => saw("ran"),
             Outcome::Closed => saw("closed"),
@@ -80,10 +69,10 @@ pub fn back_pressure() {
     let ex = start(1, ToyEngine::gpu());
     let e = ex.clone();
     let t = spawn(move || {
-        let s = submit(&e, 1, 2, &[], false).unwrap();
+        let s = submit(&e, 1, 2, &[]).unwrap();
         assert_eq!(wait_async(&s), Outcome::Ready(2));
     });
-    let s = submit(&ex, 2, 3, &[], false).unwrap();
+    let s = submit(&ex, 2, 3, &[]).unwrap();
     assert_eq!(wait_async(&s), Outcome::Ready(3));
     t.join().unwrap();
     drop(s);
@@ -93,11 +82,11 @@ pub fn back_pressure() {
 /// A refused submission claims nothing, whatever closes meanwhile, and no permit is missing.
 pub fn full_vs_close() {
     let ex = start(1, ToyEngine::gpu());
-    let first = submit(&ex, 1, 2, &[], false).unwrap();
+    let first = submit(&ex, 1, 2, &[]).unwrap();
     let e = ex.clone();
     let t = spawn(move || match e.try_admit(0) {
         Ok(permit) => {
-            let s = submit_with(&e, Ok(permit), 2, 3, &[], false).unwrap();
+            let s = submit_with(&e, Ok(permit), 2, 3, &[]).unwrap();
             assert_eq!(wait_async(&s), Outcome::Ready(3));
             saw("accepted");
         }
@@ -135,7 +124,8 @@ pub fn dropped_admission() {
     let held = ex.try_admit(0).expect("room");
     let e = ex.clone();
     let t = spawn(move || {
-        let mut admit = pin!(e.admit(0));
+        let tag = Tag::default();
+        let mut admit = pin!(e.admit(0, &tag));
         match admit.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(Ok(_)) => saw("went in"),
             Poll::Ready(Err(_)) => saw("refused"),
@@ -154,10 +144,10 @@ pub fn same_node() {
     let ex = start(2, engine);
     let e = ex.clone();
     let t = spawn(move || {
-        let s = submit(&e, 1, 2, &[], false).unwrap();
+        let s = submit(&e, 1, 2, &[]).unwrap();
         assert_eq!(wait_async(&s), Outcome::Ready(2));
     });
-    let s = submit(&ex, 1, 2, &[], false).unwrap();
+    let s = submit(&ex, 1, 2, &[]).unwrap();
     assert_eq!(wait_async(&s), Outcome::Ready(2));
     t.join().unwrap();
     assert_eq!(runs.load(SeqCst), 1, "computed twice");
@@ -166,67 +156,89 @@ pub fn same_node() {
     nothing_left(&ex, [1]);
 }
 
+/// Runs `f` on a thread of its own between the claims of a launch and its message.
+fn beside(ask: Ask, f: impl FnOnce() + Send + 'static) -> (Ask, Beside) {
+    let (first, thread) = (StdMutex::new(Some(f)), Beside::default());
+    let place = thread.clone();
+    let start = move |_: &mut Work| {
+        let f = first.lock().unwrap().take().expect("sent once");
+        *place.lock().unwrap() = Some(spawn(f));
+    };
+    (ask.before_send(start), thread)
+}
+
+/// The thread that a launch has started.
+type Beside = std::sync::Arc<StdMutex<Option<thread::JoinHandle<()>>>>;
+
+fn join(thread: &Beside) {
+    let thread = thread.lock().unwrap().take();
+    thread.expect("started").join().unwrap();
+}
+
+fn launch(ex: &Ex, ask: Ask) -> Sub {
+    let launched = submit_all(ex, ask, Tag::default(), Start::Post);
+    launched.expect("a good graph").expect("open")
+}
+
 /// A fragment that depends on another thread's claim, whose message may still be on its way:
 /// it runs after it.
 pub fn dependency_order() {
     let ex = start(2, ToyEngine::gpu());
-    let permit = ex.try_admit(0).expect("room");
-    let claimed = ex.claim(permit, &[1], Tag::default());
-    let outputs = claimed.slots().iter().cloned().collect();
-    let first = Submission::new(ex.clone(), outputs);
     let e = ex.clone();
-    let t = spawn(move || {
-        let s = submit(&e, 2, 10, &[1], false).unwrap();
+    let dependent = move || {
+        let s = submit(&e, 2, 10, &[1]).unwrap();
         assert_eq!(wait_async(&s), Outcome::Ready(15));
-    });
-    let work = Work {
-        add: 5,
-        ..Work::default()
     };
-    claimed.send(|outputs| work.payload(SmallVec::new(), outputs), false);
-    t.join().unwrap();
+    let (ask, t) = beside(Ask::new(&ex, &[&node(1, 5, &[])]), dependent);
+    let first = launch(&ex, ask);
+    join(&t);
     assert_eq!(wait_async(&first), Outcome::Ready(5));
     drop(first);
     shutdown(&ex);
     nothing_left(&ex, [1, 2]);
 }
 
-/// The same, but the claim is dropped before its message: whoever depends on it is told.
+/// The same, but the launch panics before its message: its dependent and its sharer are told, and the
+/// node may be submitted again.
 pub fn dropped_claim() {
-    let ex = start(2, ToyEngine::gpu());
-    let permit = ex.try_admit(0).expect("room");
-    let claimed = ex.claim(permit, &[1], Tag::default());
-    let outputs = claimed.slots().iter().cloned().collect();
-    let first = Submission::new(ex.clone(), outputs);
-    let second = submit(&ex, 2, 10, &[1], false).unwrap();
-    drop(claimed);
-    assert_eq!(wait_async(&second), Outcome::Failed(ToyError::Failed));
-    assert_eq!(wait_async(&first), Outcome::Closed);
-    drop((first, second));
+    let ex = start(3, ToyEngine::gpu());
+    let e = ex.clone();
+    let others = std::sync::Arc::new(StdMutex::new(None));
+    let o = others.clone();
+    let ask = Ask::new(&ex, &[&node(1, 5, &[])]).before_send(move |_| {
+        let dependent = submit(&e, 2, 10, &[1]).unwrap();
+        let sharer = submit(&e, 1, 5, &[]).unwrap();
+        *o.lock().unwrap() = Some((dependent, sharer));
+        resume_unwind(Box::new("boom"));
+    });
+    let panicked = catch_unwind(AssertUnwindSafe(|| launch(&ex, ask)));
+    assert!(panicked.is_err());
+    let (dependent, sharer) = others.lock().unwrap().take().expect("submitted");
+    assert_eq!(wait_async(&dependent), Outcome::Failed(ToyError::Failed));
+    assert_eq!(wait_async(&sharer), Outcome::Failed(ToyError::NeverSent));
+    drop((dependent, sharer));
+    let again = submit(&ex, 1, 5, &[]).unwrap();
+    assert_eq!(wait_async(&again), Outcome::Ready(5));
+    drop(again);
     shutdown(&ex);
     nothing_left(&ex, [1, 2]);
 }
 
-/// Of two outputs one is cancelled and somebody shares the other: who comes for the first later finds
-/// its slot, or what it is made of. Never neither.
+/// Of two outputs one is cancelled and a second thread shares the other: who comes for the first later
+/// finds its slot, or what it is made of. Never neither.
 pub fn given_up_beside() {
     let ex = start(2, ToyEngine::gpu());
-    let permit = ex.try_admit(0).expect("room");
-    let claimed = ex.claim(permit, &[1, 2], Tag::default());
-    let both = Submission::new(ex.clone(), claimed.slots().iter().cloned().collect());
-    let other = NodeStore::acquire(ex.store(), 2);
-    let origins = [1, 2].map(|id| Arc::new(Origin::new(id)));
-    let work = Work {
-        add: 5,
-        origins: origins.iter().cloned().map(Some).collect(),
-        ..Work::default()
-    };
-    claimed.send(|outputs| work.payload(SmallVec::new(), outputs), false);
-    let e = ex.clone();
+    let tensors = [1, 2].map(|id| node(id, 5, &[]));
+    let (store, other) = (ex.store().clone(), std::sync::Arc::new(StdMutex::new(None)));
+    let o = other.clone();
+    let ask = Ask::new(&ex, &tensors.each_ref()).before_send(move |_| {
+        *o.lock().unwrap() = NodeStore::acquire(&store, 2, Lean::Any);
+    });
+    let both = launch(&ex, ask);
+    let other = other.lock().unwrap().take().expect("claimed");
     let t = spawn(move || {
-        let other = other.expect("claimed");
         let mut key = None;
-        let ended = std::future::poll_fn(|cx| e.poll(other.slot(), cx, &mut key));
+        let ended = std::future::poll_fn(|cx| other.slot().poll(cx, &mut key));
         block_on(ended, None).expect("no deadline");
         if let Some(key) = key {
             other.slot().deregister(key);
@@ -236,11 +248,11 @@ pub fn given_up_beside() {
     let _ = both.cancel();
     for asked in 0.. {
         assert!(asked < 2, "neither an origin nor a slot");
-        if NodeStore::acquire(ex.store(), 1).is_some() {
+        if NodeStore::acquire(ex.store(), 1, Lean::Any).is_some() {
             saw("ran");
             break;
         }
-        if origins[0].read(|id| assert_eq!(*id, 1)).is_some() {
+        if tensors[0].has_origin() {
             saw("given up");
             break;
         }
@@ -254,12 +266,12 @@ pub fn given_up_beside() {
 /// Cancelling what somebody else's fragment depends on does not cancel it.
 pub fn cancel_vs_dependent() {
     let ex = start(2, ToyEngine::gpu());
-    let first = submit(&ex, 1, 5, &[], false).unwrap();
+    let first = submit(&ex, 1, 5, &[]).unwrap();
     let e = ex.clone();
-    let held = NodeStore::acquire(ex.store(), 1);
+    let held = NodeStore::acquire(ex.store(), 1, Lean::Any);
     assert!(held.is_some());
     let t = spawn(move || {
-        let s = submit(&e, 2, 10, &[1], false).unwrap();
+        let s = submit(&e, 2, 10, &[1]).unwrap();
         assert_eq!(wait_async(&s), Outcome::Ready(15));
     });
     match first.cancel() {
@@ -274,31 +286,15 @@ pub fn cancel_vs_dependent() {
     nothing_left(&ex, [1, 2]);
 }
 
-/// The last interest goes while the owner forms its batch: withdrawn or run, and never a leak.
-pub fn withdraw_submitted() {
-    let engine = ToyEngine::gpu();
-    let runs = engine.runs();
-    let ex = start(1, engine);
-    let s = submit(&ex, 1, 2, &[], false).unwrap();
-    ex.store().release_node(1);
-    drop(s);
-    shutdown(&ex);
-    assert_eq!(ex.store().nodes(), 0);
-    let counts = ex.counts();
-    assert_eq!(counts.run + counts.cancelled, 1, "lost: {counts:?}");
-    assert_eq!(counts.run as usize, runs.load(SeqCst));
-    saw(if counts.run == 1 { "ran" } else { "withdrawn" });
-}
-
 /// An operation that panics: its own fragment fails, the next one is well.
 pub fn engine_panics() {
     let ex = start(2, ToyEngine::gpu());
     let e = ex.clone();
     let t = spawn(move || {
-        let s = submit(&e, 1, PANICS, &[], false).unwrap();
+        let s = submit(&e, 1, PANICS, &[]).unwrap();
         assert_eq!(wait_async(&s), Outcome::Failed(ToyError::Panicked));
     });
-    let s = submit(&ex, 2, 3, &[], false).unwrap();
+    let s = submit(&ex, 2, 3, &[]).unwrap();
     assert_eq!(wait_async(&s), Outcome::Ready(3));
     t.join().unwrap();
     drop(s);
@@ -309,7 +305,7 @@ pub fn engine_panics() {
 pub fn owner_panics() {
     let ex = start(2, ToyEngine::gpu());
     let e = ex.clone();
-    let t = spawn(move || match submit(&e, 1, 2, &[], false) {
+    let t = spawn(move || match submit(&e, 1, 2, &[]) {
         Some(s) => match wait_async(&s) {
             Outcome::Ready(2) => saw("before"),
             Outcome::Failed(ToyError::OwnerLost) => saw("lost"),
@@ -317,8 +313,8 @@ pub fn owner_panics() {
         },
         None => saw("refused"),
     });
-    let s = submit(&ex, 2, KILLS, &[], false).unwrap();
-    assert!(matches!(wait_async(&s), Outcome::Ready(0)));
+    let s = submit(&ex, 2, KILLS, &[]).unwrap();
+    assert_eq!(wait_async(&s), Outcome::Failed(ToyError::OwnerLost));
     t.join().unwrap();
     joined(&ex);
     assert_eq!(ex.lost(), Some(ToyError::OwnerLost));
@@ -331,10 +327,10 @@ pub fn late_error() {
     let ex = start(2, ToyEngine::gpu());
     let e = ex.clone();
     let t = spawn(move || {
-        let s = submit(&e, 1, FAILS_LATE, &[], false).unwrap();
-        assert_eq!(wait_async(&s), Outcome::Failed(ToyError::Failed));
+        let s = submit(&e, 1, FAILS_LATE, &[]).unwrap();
+        assert_eq!(wait_async(&s), Outcome::Failed(ToyError::Late));
     });
-    let s = submit(&ex, 2, 3, &[], false).unwrap();
+    let s = submit(&ex, 2, 3, &[]).unwrap();
     assert_eq!(wait_async(&s), Outcome::Ready(3));
     t.join().unwrap();
     drop(s);
@@ -349,11 +345,11 @@ pub fn late_error() {
 /// A failed fragment fails what depends on it, also what was submitted before it failed.
 pub fn failure_spreads() {
     let ex = start(2, ToyEngine::gpu());
-    let first = submit(&ex, 1, FAILS, &[], false).unwrap();
+    let first = submit(&ex, 1, FAILS, &[]).unwrap();
     let e = ex.clone();
-    let held = NodeStore::acquire(ex.store(), 1);
+    let held = NodeStore::acquire(ex.store(), 1, Lean::Any);
     let t = spawn(move || {
-        let s = submit(&e, 2, 10, &[1], false).unwrap();
+        let s = submit(&e, 2, 10, &[1]).unwrap();
         assert_eq!(wait_async(&s), Outcome::Failed(ToyError::Failed));
     });
     assert_eq!(wait_async(&first), Outcome::Failed(ToyError::Failed));
@@ -366,7 +362,7 @@ pub fn failure_spreads() {
 /// A result that nobody refers to any more is freed while the owner closes.
 pub fn release_vs_close() {
     let ex = start(1, ToyEngine::gpu());
-    let s = submit(&ex, 1, 2, &[], false).unwrap();
+    let s = submit(&ex, 1, 2, &[]).unwrap();
     assert_eq!(wait_async(&s), Outcome::Ready(2));
     drop(s);
     let e = ex.clone();
@@ -383,7 +379,7 @@ pub fn release_vs_close() {
 /// Two close, one of them for good: both waits end, and so does what was queued.
 pub fn two_closers() {
     let ex = start(1, ToyEngine::gpu());
-    let s = submit(&ex, 1, 2, &[], false).unwrap();
+    let s = submit(&ex, 1, 2, &[]).unwrap();
     let e = ex.clone();
     let t = spawn(move || {
         e.abort();
@@ -398,99 +394,64 @@ pub fn two_closers() {
     }
 }
 
-/// Two submissions of one node are withdrawn, one of them twice, before its work has arrived: the
-/// last one cancels it, and nobody runs it.
-pub fn two_withdraw() {
-    let engine = ToyEngine::gpu();
-    let runs = engine.runs();
-    let ex = start(2, engine);
-    let permit = ex.try_admit(0).expect("room");
-    let claimed = ex.claim(permit, &[1], Tag::default());
-    let outputs = claimed.slots().iter().cloned().collect();
-    let first = Submission::new(ex.clone(), outputs);
-    let second = submit(&ex, 1, 2, &[], false).unwrap(); // finds the claim
-    let t = spawn(move || {
-        let cancel = first.cancel();
-        assert_ne!(first.cancel(), Cancel::Cancelled, "withdrawn twice");
-        drop(first);
-        cancel
-    });
-    let mine = second.cancel();
-    let mut both = [mine, t.join().unwrap()];
-    both.sort_by_key(|c| *c == Cancel::Cancelled);
-    assert_eq!(both, [Cancel::Shared, Cancel::Cancelled]);
-    assert_eq!(end(&second), Outcome::Cancelled);
-    let (alive, count) = Alive::counted();
-    let work = Work {
-        add: 1,
-        alive,
-        ..Work::default()
-    };
-    claimed.send(|outputs| work.payload(SmallVec::new(), outputs), false);
-    assert_eq!(
-        count.load(SeqCst),
-        0,
-        "the work of a cancelled fragment is still there"
-    );
-    drop(second);
-    shutdown(&ex);
-    assert_eq!(runs.load(SeqCst), 0);
-    nothing_left(&ex, [1]);
-    saw(if mine == Cancel::Cancelled {
-        "mine last"
-    } else {
-        "other last"
-    });
-}
-
-/// Parts of one message, of which one waits for another fragment and that one for another part:
-/// no part waits behind another.
-pub fn parts_apart() {
-    let (q, s, r) = (1, 2, 3);
+/// An operation panics with something whose destructor panics: its own fragment fails, and those that
+/// wait for later ones are told.
+pub fn panics_twice() {
     let ex = start(2, ToyEngine::gpu());
-    let permit = ex.try_admit(0).expect("room");
-    let claimed = ex.claim(permit, &[q, r], Tag::default());
-    let mine = Submission::new(ex.clone(), claimed.slots().iter().cloned().collect());
     let e = ex.clone();
     let t = spawn(move || {
-        let s = submit(&e, s, 10, &[q], false).unwrap();
-        assert_eq!(wait_async(&s), Outcome::Ready(11));
+        let s = submit(&e, 1, PANICS_TWICE, &[]).unwrap();
+        assert_eq!(wait_async(&s), Outcome::Failed(ToyError::Panicked));
     });
-    let other = loop {
-        // the other's claim, which is all that `r` needs
-        match NodeStore::acquire(ex.store(), s) {
-            Some(held) => break held,
-            None => thread::yield_now(),
-        }
-    };
-    let mut other = Some(other);
-    let sent = claimed.send_apart(
-        |place, slot| {
-            let (add, input) = if place == 0 {
-                (1, None)
-            } else {
-                (100, other.take())
-            };
-            let work = Work {
-                add,
-                ..Work::default()
-            };
-            let (inputs, outputs) = (input.into_iter().collect(), SmallVec::from_iter([slot]));
-            Ok::<_, ()>(Payload {
-                work,
-                inputs,
-                outputs,
-                rest: Vec::new(),
-            })
-        },
-        false,
-    );
-    assert_eq!(sent, Ok(()));
-    let mut wait = candlewick::actor::submission::Wait::default();
-    block_on(std::future::poll_fn(|cx| mine.poll(cx, &mut wait)), None).expect("no deadline");
-    assert_eq!(peek(&mine.outputs()[1]), Some(Outcome::Ready(111)));
+    let s = submit(&ex, 2, 3, &[]).unwrap();
+    assert_eq!(wait_async(&s), Outcome::Ready(3));
     t.join().unwrap();
-    drop(mine);
+    assert_eq!(ex.lost(), None, "the owner was lost");
+    drop(s);
     shutdown(&ex);
-    nothing_left(&ex, [q, s, r]);
+}
+
+/// The work of a fragment panics when it is dropped: its result is there, and the owner goes on.
+pub fn dropped_work_panics() {
+    let ex = start(2, ToyEngine::gpu());
+    let bomb = StdMutex::new(Some(Bomb(1)));
+    let ask = Ask::new(&ex, &[&node(1, 2, &[])]).before_send(move |work| {
+        let bomb = bomb.lock().unwrap().take();
+        work.hook = Hook::new(move || assert!(bomb.is_some()));
+    });
+    let e = ex.clone();
+    let t = spawn(move || {
+        let s = submit(&e, 2, 3, &[]).unwrap();
+        assert_eq!(wait_async(&s), Outcome::Ready(3));
+    });
+    let first = launch(&ex, ask);
+    assert_eq!(wait_async(&first), Outcome::Ready(2));
+    t.join().unwrap();
+    assert_eq!(ex.lost(), None, "the owner was lost");
+    drop(first);
+    shutdown(&ex);
+    nothing_left(&ex, [1, 2]);
+}
+
+/// The same, of work that is not run any more because the executor ends.
+pub fn refused_work_panics() {
+    let ex = start(2, ToyEngine::gpu());
+    let bomb = StdMutex::new(Some(Bomb(1)));
+    let ask = Ask::new(&ex, &[&node(1, 2, &[])]).before_send(move |work| {
+        let bomb = bomb.lock().unwrap().take();
+        work.hook = Hook::new(move || assert!(bomb.is_some()));
+    });
+    let first = launch(&ex, ask);
+    let e = ex.clone();
+    let t = spawn(move || e.abort());
+    match wait_async(&first) {
+        Outcome::Ready(2) => saw("ran"),
+        Outcome::Closed => saw("closed"),
+        other => panic!("{other:?}"),
+    }
+    t.join().unwrap();
+    joined(&ex);
+    assert_eq!(ex.lost(), None, "the owner was lost");
+    drop(first);
+    nothing_left(&ex, [1]);
 }

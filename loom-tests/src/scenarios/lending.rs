@@ -1,36 +1,76 @@
-//! Lending: a waiter runs the queue in the owner's place.
+//! Lending: a caller runs the queue in the owner's place.
 
+use crate::core::actor::launch::Start;
+use crate::core::store::slot::Outcome;
+use crate::core::store::tag::{Priority, Tag};
+use crate::core::sync::{Deadline, thread};
 use crate::runner::saw;
 use crate::toy::*;
-use candlewick::store::slot::Outcome;
-use candlewick::store::tag::Tag;
-use candlewick::sync::thread;
+use std::time::Duration;
 
 fn spawn<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> thread::JoinHandle<T> {
     thread::spawn("t".into(), f).expect("a thread")
 }
 
-/// Submitted to be waited for: the waiter runs it, or the owner does; the owner's state is only
-/// ever one thread's.
-pub fn wait_lends() {
+fn saw_lent(ex: &Ex) {
+    saw(match ex.counts().lent {
+        0 => "owner",
+        _ => "lent",
+    });
+}
+
+/// With no other thread at work, `run` runs it here and wakes no thread: when it returns the result is
+/// there.
+pub fn run_alone() {
     let ex = start(1, ToyEngine::cpu());
-    let s = submit(&ex, 1, 2, &[], true).unwrap();
-    assert_eq!(wait(&s), Outcome::Ready(2));
+    let s = run(&ex, 1, 2, &[]).unwrap();
+    assert_eq!(end(&s), Outcome::Ready(2));
     assert_eq!(ex.counts().lent, 1);
     drop(s);
     shutdown(&ex);
+    nothing_left(&ex, [1]);
+}
+
+/// The owner was called for other work when one runs its own: one drives, and both are done.
+pub fn run_vs_owner() {
+    let ex = start(2, ToyEngine::cpu());
+    let first = submit(&ex, 1, 2, &[]).unwrap();
+    let second = run(&ex, 2, 3, &[1]).unwrap();
+    assert_eq!(wait(&second), Outcome::Ready(5));
+    assert_eq!(wait_async(&first), Outcome::Ready(2));
+    saw_lent(&ex);
+    drop((first, second));
+    shutdown(&ex);
+    nothing_left(&ex, [1, 2]);
+}
+
+/// Two run their own: one drives, the other too, or posts and is served.
+pub fn two_runs() {
+    let ex = start(2, ToyEngine::cpu());
+    let e = ex.clone();
+    let t = spawn(move || {
+        let s = run(&e, 1, 2, &[]).unwrap();
+        assert_eq!(wait(&s), Outcome::Ready(2));
+    });
+    let s = run(&ex, 2, 3, &[]).unwrap();
+    assert_eq!(wait(&s), Outcome::Ready(3));
+    t.join().unwrap();
+    assert_eq!(ex.counts().run, 2);
+    saw(match ex.counts().lent {
+        1 => "one drove",
+        _ => "both drove",
+    });
+    drop(s);
+    shutdown(&ex);
+    nothing_left(&ex, [1, 2]);
 }
 
 /// The owner was called, and a waiter comes at the same time.
 pub fn lend_vs_owner() {
     let ex = start(1, ToyEngine::cpu());
-    let s = submit(&ex, 1, 2, &[], false).unwrap();
+    let s = submit(&ex, 1, 2, &[]).unwrap();
     assert_eq!(wait(&s), Outcome::Ready(2));
-    saw(if ex.counts().lent == 1 {
-        "lent"
-    } else {
-        "owner"
-    });
+    saw_lent(&ex);
     drop(s);
     shutdown(&ex);
 }
@@ -40,10 +80,10 @@ pub fn two_lenders() {
     let ex = start(2, ToyEngine::cpu());
     let e = ex.clone();
     let t = spawn(move || {
-        let s = submit(&e, 1, 2, &[], true).unwrap();
+        let s = submit(&e, 1, 2, &[]).unwrap();
         assert_eq!(wait(&s), Outcome::Ready(2));
     });
-    let s = submit(&ex, 2, 3, &[], true).unwrap();
+    let s = submit(&ex, 2, 3, &[]).unwrap();
     assert_eq!(wait(&s), Outcome::Ready(3));
     t.join().unwrap();
     assert_eq!(ex.counts().run, 2);
@@ -51,102 +91,30 @@ pub fn two_lenders() {
     shutdown(&ex);
 }
 
-/// The owner is not called for a fragment that somebody else waits for, as a task, before its
-/// message is there.
-/// ```text
-/// waiter:    register, fence, look for a message, sleep
-/// submitter: send, set PENDING, fence, look for waiters
-/// ```
-pub fn deferred_vs_waiter() {
-    let ex = start(2, ToyEngine::cpu());
-    let permit = ex.try_admit(0).expect("room");
-    let claimed = ex.claim(permit, &[1], Tag::default());
-    let outputs = claimed.slots().iter().cloned().collect();
-    let mine = candlewick::actor::submission::Submission::new(ex.clone(), outputs);
-    let e = ex.clone();
-    let t = spawn(move || {
-        let s = submit(&e, 1, 5, &[], false).unwrap(); // finds the claim
-        assert_eq!(wait_async(&s), Outcome::Ready(5));
+/// A wait with a time limit drives too; what it does not get in time it gets later.
+pub fn timed_wait_lends() {
+    let ex = start(1, ToyEngine::cpu());
+    let s = submit(&ex, 1, 2, &[]).unwrap();
+    let until = Deadline::after(Duration::from_millis(1)).expect("in range");
+    until.left(); // a model's clock runs out at the second look
+    saw(match s.wait(Some(&until)) {
+        true => "in time",
+        false => "too late",
     });
-    let work = Work {
-        add: 5,
-        ..Work::default()
-    };
-    claimed.send(
-        |outputs| candlewick::store::task::Payload {
-            work,
-            inputs: Default::default(),
-            outputs,
-            rest: Vec::new(),
-        },
-        true,
-    );
-    t.join().unwrap(); // before this thread looks for its own result
-    assert_eq!(wait(&mine), Outcome::Ready(5));
-    drop(mine);
-    shutdown(&ex);
-}
-
-/// The owner is not called for a fragment on which another one, which it has received already,
-/// depends.
-pub fn deferred_vs_dependent() {
-    let ex = start(2, ToyEngine::cpu());
-    let permit = ex.try_admit(0).expect("room");
-    let claimed = ex.claim(permit, &[1], Tag::default());
-    let outputs = claimed.slots().iter().cloned().collect();
-    let mine = candlewick::actor::submission::Submission::new(ex.clone(), outputs);
-    let e = ex.clone();
-    let t = spawn(move || {
-        let s = submit(&e, 2, 10, &[1], false).unwrap();
-        assert_eq!(wait_async(&s), Outcome::Ready(15));
-    });
-    let work = Work {
-        add: 5,
-        ..Work::default()
-    };
-    claimed.send(
-        |outputs| candlewick::store::task::Payload {
-            work,
-            inputs: Default::default(),
-            outputs,
-            rest: Vec::new(),
-        },
-        true,
-    );
-    t.join().unwrap(); // before this thread looks for its own result
-    drop(mine);
-    shutdown(&ex);
-}
-
-/// A thread submits to wait, and then does not: a tensor still refers to the result, so it is
-/// computed all the same.
-pub fn deferred_then_dropped() {
-    let ex = start(2, ToyEngine::cpu());
-    let s = submit(&ex, 1, 2, &[], true).unwrap();
-    let held = candlewick::store::node_store::NodeStore::acquire(ex.store(), 1).expect("live");
-    let t = spawn(move || {
-        let mut key = None;
-        let wait = std::future::poll_fn(|cx| held.slot().poll(cx, &mut key)); // does not nudge
-        candlewick::actor::park::block_on(wait, None).expect("no deadline");
-        assert_eq!(peek(held.slot()), Some(Outcome::Ready(2)));
-    });
+    assert_eq!(wait(&s), Outcome::Ready(2));
+    saw_lent(&ex);
     drop(s);
-    t.join().unwrap();
     shutdown(&ex);
 }
 
-/// The owner has driven and rests, then a waiter borrows: it finds the state as the owner left it.
+/// The owner has driven and rests, then a caller borrows: it finds the state as the owner left it.
 pub fn lend_after_owner() {
     let ex = start(2, ToyEngine::cpu());
-    let first = submit(&ex, 1, 2, &[], false).unwrap();
+    let first = submit(&ex, 1, 2, &[]).unwrap();
     assert_eq!(wait_async(&first), Outcome::Ready(2));
-    let second = submit(&ex, 2, 3, &[1], true).unwrap();
+    let second = run(&ex, 2, 3, &[1]).unwrap();
     assert_eq!(wait(&second), Outcome::Ready(5));
-    saw(if ex.counts().lent == 1 {
-        "lent"
-    } else {
-        "owner"
-    });
+    saw_lent(&ex);
     drop((first, second));
     shutdown(&ex);
 }
@@ -155,7 +123,7 @@ pub fn lend_after_owner() {
 pub fn lend_vs_close() {
     let ex = start(1, ToyEngine::cpu());
     let e = ex.clone();
-    let t = spawn(move || match submit(&e, 1, 2, &[], true) {
+    let t = spawn(move || match submit(&e, 1, 2, &[]) {
         Some(s) => {
             assert_eq!(wait(&s), Outcome::Ready(2));
             saw("ran");
@@ -166,11 +134,45 @@ pub fn lend_vs_close() {
     t.join().unwrap();
 }
 
+/// Closing while a caller runs its own.
+pub fn run_vs_close() {
+    let ex = start(1, ToyEngine::cpu());
+    let e = ex.clone();
+    let t = spawn(move || match run(&e, 1, 2, &[]) {
+        Some(s) => {
+            assert_eq!(wait(&s), Outcome::Ready(2));
+            saw("ran");
+        }
+        None => saw("refused"),
+    });
+    shutdown(&ex);
+    t.join().unwrap();
+    nothing_left(&ex, [1]);
+}
+
+/// Aborting while a caller runs its own.
+pub fn run_vs_abort() {
+    let ex = start(1, ToyEngine::cpu());
+    let e = ex.clone();
+    let t = spawn(move || match run(&e, 1, 2, &[]) {
+        Some(s) => match wait(&s) {
+            Outcome::Ready(2) => saw("ran"),
+            Outcome::Closed => saw("closed"),
+            other => panic!("{other:?}"),
+        },
+        None => saw("refused"),
+    });
+    ex.abort();
+    joined(&ex);
+    t.join().unwrap();
+    nothing_left(&ex, [1]);
+}
+
 /// Aborting while the turn is lent.
 pub fn lend_vs_abort() {
     let ex = start(1, ToyEngine::cpu());
     let e = ex.clone();
-    let t = spawn(move || match submit(&e, 1, 2, &[], true) {
+    let t = spawn(move || match submit(&e, 1, 2, &[]) {
         Some(s) => match wait(&s) {
             Outcome::Ready(2) => saw("ran"),
             Outcome::Closed => saw("closed"),
@@ -188,10 +190,10 @@ pub fn lent_panics() {
     let ex = start(2, ToyEngine::cpu());
     let e = ex.clone();
     let t = spawn(move || {
-        let s = submit(&e, 1, PANICS, &[], true).unwrap();
+        let s = run(&e, 1, PANICS, &[]).unwrap();
         assert_eq!(wait(&s), Outcome::Failed(ToyError::Panicked));
     });
-    let s = submit(&ex, 2, 3, &[], true).unwrap();
+    let s = run(&ex, 2, 3, &[]).unwrap();
     assert_eq!(wait(&s), Outcome::Ready(3));
     t.join().unwrap();
     drop(s);
@@ -202,7 +204,7 @@ pub fn lent_panics() {
 pub fn lent_owner_panics() {
     let ex = start(2, ToyEngine::cpu());
     let e = ex.clone();
-    let t = spawn(move || match submit(&e, 1, 2, &[], true) {
+    let t = spawn(move || match submit(&e, 1, 2, &[]) {
         Some(s) => match wait(&s) {
             Outcome::Ready(2) => saw("before"),
             Outcome::Failed(ToyError::OwnerLost) => saw("lost"),
@@ -210,7 +212,7 @@ pub fn lent_owner_panics() {
         },
         None => saw("refused"),
     });
-    if let Some(s) = submit(&ex, 2, KILLS, &[], true) {
+    if let Some(s) = run(&ex, 2, KILLS, &[]) {
         assert_eq!(wait(&s), Outcome::Ready(0));
     }
     t.join().unwrap();
@@ -218,33 +220,155 @@ pub fn lent_owner_panics() {
     assert_eq!(ex.lost(), Some(ToyError::OwnerLost));
 }
 
-/// A message for which the owner is not called comes while the owner ends a round: either the
-/// owner runs it, or its flag is left for the waiter.
-pub fn round_vs_deferred() {
-    let ex = start(1, ToyEngine::cpu());
-    ex.call_owner();
-    let s = submit(&ex, 1, 2, &[], true).unwrap();
-    assert_eq!(wait(&s), Outcome::Ready(2));
-    saw(if ex.counts().lent == 1 {
-        "lent"
-    } else {
-        "owner"
-    });
-    drop(s);
-    shutdown(&ex);
-}
-
-/// The owner is not called for a fragment that takes the place that somebody else waits for.
-pub fn deferred_vs_line() {
-    let ex = start(1, ToyEngine::cpu());
+/// Another caller's foreign work is queued before one's own: a lender leaves it, and its own behind it, to
+/// the owner.
+pub fn lend_behind_foreign() {
+    let engine = ToyEngine::cpu();
+    let drivers = engine.drivers();
+    let ex = start(2, engine);
     let e = ex.clone();
     let t = spawn(move || {
-        let s = submit(&e, 1, 2, &[], false).unwrap();
-        assert_eq!(wait_async(&s), Outcome::Ready(2));
+        i_am("the other");
+        let s = submit(&e, 1, FOREIGN, &[]).unwrap();
+        assert_eq!(wait_async(&s), Outcome::Ready(3));
     });
-    let mine = submit(&ex, 2, 3, &[], true).unwrap();
-    t.join().unwrap(); // before this thread looks for its own result
-    assert_eq!(wait(&mine), Outcome::Ready(3));
-    drop(mine);
+    i_am("the caller");
+    let s = submit(&ex, 2, 5, &[]).unwrap();
+    assert_eq!(wait(&s), Outcome::Ready(5));
+    t.join().unwrap();
+    drop(s);
     shutdown(&ex);
+    for (add, driver) in drivers.lock().unwrap().iter() {
+        match (*add, *driver) {
+            (FOREIGN, driver) => assert_eq!(driver, "owner", "it ran another's foreign work"),
+            (_, "the caller") => saw("here"),
+            (_, _) => saw("there"),
+        }
+    }
+}
+
+/// Another caller's foreign work would go together with one's own: a lender runs its own without it.
+pub fn foreign_stays_apart() {
+    let engine = ToyEngine::cpu();
+    let (drivers, batches) = (engine.drivers(), engine.batches());
+    let ex = idle(2, engine);
+    let foreign = node(2, TOGETHER, &[&node(1, FOREIGN, &[])]);
+    let e = ex.clone();
+    let t = spawn(move || {
+        i_am("the other");
+        submit_node(&e, &foreign).unwrap()
+    });
+    i_am("the caller");
+    let s = run(&ex, 3, TOGETHER, &[]).unwrap();
+    let other = t.join().unwrap();
+    i_am("owner");
+    ex.step();
+    assert_eq!(end(&s), Outcome::Ready(2));
+    assert_eq!(end(&other), Outcome::Ready(5));
+    for (add, driver) in drivers.lock().unwrap().iter() {
+        match (*add, *driver) {
+            (FOREIGN, driver) => assert_eq!(driver, "owner", "it ran another's foreign work"),
+            (_, "the caller") => saw("here"),
+            (_, _) => saw("there"),
+        }
+    }
+    saw(match batches.load(std::sync::atomic::Ordering::SeqCst) {
+        0 => "apart",
+        _ => "together",
+    });
+    drop((s, other));
+    step_down(&ex);
+    nothing_left(&ex, [2, 3]);
+}
+
+/// What runs at once gathers others of its class that are queued: one batch or two, the same answers.
+pub fn run_gathers() {
+    saw(match run_beside(Priority::Normal) {
+        0 => "apart",
+        _ => "together",
+    });
+}
+
+/// What runs at once does not gather what is more urgent: a batch is of one class.
+pub fn run_one_class() {
+    assert_eq!(
+        run_beside(Priority::Interactive),
+        0,
+        "two classes in one batch"
+    );
+}
+
+/// Runs one while another thread submits one that goes together with it: the number of batches.
+fn run_beside(priority: Priority) -> usize {
+    let engine = ToyEngine::cpu();
+    let batches = engine.batches();
+    let ex = idle(2, engine);
+    let tag = Tag {
+        priority,
+        ..Tag::default()
+    };
+    let e = ex.clone();
+    let t = spawn(move || submit_tagged(&e, 1, TOGETHER, &[], tag).unwrap());
+    let s = run(&ex, 2, TOGETHER, &[]).unwrap();
+    let other = t.join().unwrap();
+    ex.step();
+    assert_eq!(end(&s), Outcome::Ready(2));
+    assert_eq!(end(&other), Outcome::Ready(2));
+    drop((s, other));
+    step_down(&ex);
+    nothing_left(&ex, [1, 2]);
+    batches.load(std::sync::atomic::Ordering::SeqCst)
+}
+
+/// One's own foreign work runs here, or the owner runs it, and not another caller that drives.
+pub fn run_foreign() {
+    let engine = ToyEngine::cpu();
+    let drivers = engine.drivers();
+    let ex = start(2, engine);
+    let e = ex.clone();
+    let t = spawn(move || {
+        i_am("the other");
+        let s = submit(&e, 1, 5, &[]).unwrap();
+        assert_eq!(wait(&s), Outcome::Ready(5));
+    });
+    i_am("the caller");
+    let s = run(&ex, 2, FOREIGN, &[]).unwrap();
+    assert_eq!(wait(&s), Outcome::Ready(3));
+    t.join().unwrap();
+    drop(s);
+    shutdown(&ex);
+    for (add, driver) in drivers.lock().unwrap().iter() {
+        match (*add, *driver) {
+            (FOREIGN, "the other") => panic!("another's foreign work was run"),
+            (FOREIGN, "the caller") => saw("here"),
+            (FOREIGN, _) => saw("there"),
+            _ => {}
+        }
+    }
+}
+
+/// A claim of another launch that has not been sent is what one's own work needs: a lender does not wait
+/// with the turn, and the owner goes on when the message comes.
+pub fn run_blocked() {
+    let ex = start(2, ToyEngine::cpu());
+    let (e, claimed) = (ex.clone(), node(1, 2, &[]));
+    let thread = std::sync::Arc::new(std::sync::Mutex::new(None));
+    let place = thread.clone();
+    let ask = Ask::new(&ex, &[&claimed]).before_send(move |_| {
+        let e = e.clone();
+        let dependent = spawn(move || {
+            let s = run(&e, 2, 3, &[1]).unwrap();
+            assert_eq!(wait(&s), Outcome::Ready(5));
+        });
+        *place.lock().unwrap() = Some(dependent);
+    });
+    let first = submit_all(&ex, ask, Tag::default(), Start::Run);
+    let first = first.expect("a good graph").expect("open");
+    let thread = thread.lock().unwrap().take();
+    thread.expect("started").join().unwrap();
+    assert_eq!(wait_async(&first), Outcome::Ready(2));
+    saw_lent(&ex);
+    drop(first);
+    shutdown(&ex);
+    nothing_left(&ex, [1, 2]);
 }

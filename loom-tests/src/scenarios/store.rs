@@ -1,13 +1,13 @@
 //! The node store: claiming, sharing, releasing; and the task behind a slot.
 
+use crate::core::origin::Origin;
+use crate::core::store::node_store::{Claim, NodeStore};
+use crate::core::store::slot::{Cancel, Lean, Outcome, Share, Slot};
+use crate::core::store::tag::Tag;
+use crate::core::store::task::{Payload, Taken, Task};
+use crate::core::sync::{Arc, Mutex, thread};
 use crate::runner::saw;
 use crate::toy::{Alive, Toy, Work, peek};
-use candlewick::origin::Origin;
-use candlewick::store::node_store::{Claim, NodeStore};
-use candlewick::store::slot::{Cancel, Outcome, Slot};
-use candlewick::store::tag::Tag;
-use candlewick::store::task::{Payload, Taken, Task};
-use candlewick::sync::{Arc, Mutex, thread};
 use std::sync::atomic::{AtomicUsize as StdAtomic, Ordering::SeqCst};
 
 fn spawn<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> thread::JoinHandle<T> {
@@ -21,13 +21,13 @@ fn store() -> Store {
 }
 
 fn task() -> Arc<Task<Toy>> {
-    Arc::new(Task::new(1, 0, Tag::default()))
+    Arc::new(Task::new(1, Tag::default()))
 }
 
 /// Two threads submit the same node: one computes it, both see the result.
 pub fn claim_race() {
     fn submit(store: &Store) -> bool {
-        let (won, slot) = match store.claim(1, &task()) {
+        let (won, slot) = match store.claim(1, store.draw(), &task()) {
             Claim::Won(slot) => {
                 Slot::begin(&slot).expect("pending").finish(Ok(7));
                 (true, slot)
@@ -36,7 +36,7 @@ pub fn claim_race() {
         };
         let end = peek(&slot);
         assert!(matches!(end, None | Some(Outcome::Ready(7))), "{end:?}");
-        drop(store.release(&slot, true));
+        drop(store.release(&slot, Share::Claim));
         won
     }
     let store = store();
@@ -57,16 +57,16 @@ pub fn claim_race() {
 /// The last reference goes while somebody looks the node up: it gets a live slot or none.
 pub fn release_vs_acquire() {
     let store = store();
-    let Claim::Won(slot) = store.claim(1, &task()) else {
+    let Claim::Won(slot) = store.claim(1, store.draw(), &task()) else {
         panic!("nobody else")
     };
     Slot::begin(&slot).expect("pending").finish(Ok(7));
-    drop(store.release(&slot, true));
+    drop(store.release(&slot, Share::Claim));
     let s = store.clone();
-    let t = spawn(move || match NodeStore::acquire(&s, 1) {
+    let t = spawn(move || match NodeStore::acquire(&s, 1, Lean::Any) {
         Some(held) => {
             assert!(
-                NodeStore::acquire(&s, 1).is_some(),
+                NodeStore::acquire(&s, 1, Lean::Any).is_some(),
                 "a node that is referred to is in the store"
             );
             assert_eq!(peek(held.slot()), Some(Outcome::Ready(7)));
@@ -81,29 +81,29 @@ pub fn release_vs_acquire() {
         0,
         "a node without references is still in the store"
     );
-    assert!(NodeStore::acquire(&store, 1).is_none());
+    assert!(NodeStore::acquire(&store, 1, Lean::Any).is_none());
 }
 
 /// A cancelled node is claimed again while its old submission lets go.
 pub fn cancel_vs_claim() {
     let store = store();
-    let Claim::Won(slot) = store.claim(1, &task()) else {
+    let Claim::Won(slot) = store.claim(1, store.draw(), &task()) else {
         panic!("nobody else")
     };
     let s = store.clone();
-    let t = spawn(move || match s.claim(1, &task()) {
+    let t = spawn(move || match s.claim(1, s.draw(), &task()) {
         Claim::Won(slot) => {
             Slot::begin(&slot).expect("pending").finish(Ok(8));
-            drop(s.release(&slot, true));
+            drop(s.release(&slot, Share::Claim));
             true
         }
         Claim::Found(slot) => {
-            drop(s.release(&slot, true));
+            drop(s.release(&slot, Share::Interest));
             false
         }
     });
-    let cancel = slot.cancel();
-    drop(store.release(&slot, false));
+    let cancel = slot.cancel(true);
+    drop(store.release(&slot, Share::Node));
     let again = t.join().unwrap();
     match cancel {
         Cancel::Cancelled => saw("cancelled"),
@@ -122,15 +122,13 @@ pub fn cancel_vs_claim() {
 }
 
 fn payload(alive: Alive) -> Payload<Toy> {
+    let mut work = Work::of(1);
+    work.alive = alive;
     Payload {
-        work: Work {
-            add: 1,
-            alive,
-            ..Work::default()
-        },
+        work,
         inputs: Default::default(),
         outputs: Default::default(),
-        rest: Vec::new(),
+        permit: None,
     }
 }
 
@@ -140,21 +138,21 @@ pub fn cancel_vs_fill() {
     let (alive, count) = Alive::counted();
     let t = task.clone();
     let canceller = spawn(move || drop(t.output_gone()));
-    task.fill(payload(alive));
+    let _ = task.fill(payload(alive));
     canceller.join().unwrap();
     assert_eq!(
         count.load(SeqCst),
         0,
         "the work of a cancelled fragment is still there"
     );
-    assert!(matches!(task.take_if_ready(), Taken::Withdrawn));
+    assert!(matches!(task.take_if_ready(), Taken::Gone));
 }
 
 /// The last output is cancelled while the owner comes for the work: one of them gets it.
 pub fn cancel_vs_take() {
     let task = task();
     let (alive, count) = Alive::counted();
-    task.fill(payload(alive));
+    assert!(task.fill(payload(alive)));
     let t = task.clone();
     let canceller = spawn(move || t.output_gone().is_some());
     let taken = matches!(task.take_if_ready(), Taken::Ready(_));
@@ -171,28 +169,28 @@ pub fn cancel_vs_take() {
 pub fn cut_vs_forget() {
     let store = store();
     let origin = Arc::new(Origin::new(5u32));
-    let Claim::Won(slot) = store.claim(1, &task()) else {
+    let Claim::Won(slot) = store.claim(1, store.draw(), &task()) else {
         panic!("nobody else")
     };
     let (s, o) = (store.clone(), origin.clone());
     let other = spawn(move || {
-        let cancel = slot.cancel();
-        drop(s.release(&slot, false));
+        let cancel = slot.cancel(true);
+        drop(s.release(&slot, Share::Node));
         if cancel != Cancel::Cancelled {
             return; // the cutter was first: the slot is shared
         }
-        let slot = match s.claim(1, &task()) {
+        let slot = match s.claim(1, s.draw(), &task()) {
             Claim::Won(slot) => slot,
             Claim::Found(_) => panic!("nobody claims it besides"),
         };
         let begun = Slot::begin(&slot).expect("nobody cancels this one");
         o.forget();
         begun.finish(Ok(7));
-        drop(s.release(&slot, true));
+        drop(s.release(&slot, Share::Claim));
     });
     for asked in 0.. {
         assert!(asked < 2, "neither an origin nor a slot");
-        if NodeStore::acquire(&store, 1).is_some() {
+        if NodeStore::acquire(&store, 1, Lean::Any).is_some() {
             saw("slot");
             break;
         }
@@ -203,6 +201,35 @@ pub fn cut_vs_forget() {
     }
     other.join().unwrap();
     store.release_node(1);
+}
+
+/// A cut that leans on nothing younger meets a younger claim that begins: it reads the origin, or finds the
+/// slot begun, at the latest when it asks again.
+pub fn lean_vs_forget() {
+    let store = store();
+    let origin = Arc::new(Origin::new(5u32));
+    let older = store.draw();
+    let Claim::Won(slot) = store.claim(1, store.draw(), &task()) else {
+        panic!("nobody else")
+    };
+    let o = origin.clone();
+    let owner = spawn(move || {
+        let begun = Slot::begin(&slot).expect("pending");
+        o.forget();
+        begun.finish(Ok(7));
+    });
+    for asked in 0.. {
+        assert!(asked < 2, "neither an origin nor a slot");
+        if NodeStore::acquire(&store, 1, Lean::Older(older)).is_some() {
+            saw("slot");
+            break;
+        }
+        if origin.read(|v| assert_eq!(*v, 5)).is_some() {
+            saw("origin");
+            break;
+        }
+    }
+    owner.join().unwrap();
 }
 
 /// An origin is forgotten while others read it: it stays until they have, is dropped once, and nobody
@@ -242,11 +269,11 @@ pub fn home_vs_leave() {
         count.fetch_add(1, SeqCst);
     }))));
     let freed = Arc::new(Mutex::new(0));
-    let Claim::Won(slot) = store.claim(1, &task()) else {
+    let Claim::Won(slot) = store.claim(1, store.draw(), &task()) else {
         panic!("nobody else")
     };
     Slot::begin(&slot).expect("pending").finish(Ok(7));
-    drop(store.release(&slot, true));
+    drop(store.release(&slot, Share::Claim));
     drop(slot);
     let (s, f) = (store.clone(), freed.clone());
     let owner = spawn(move || {
@@ -278,13 +305,13 @@ pub fn home_vs_leave() {
 /// after the writing.
 pub fn read_vs_free() {
     let store = store();
-    let Claim::Won(slot) = store.claim(1, &task()) else {
+    let Claim::Won(slot) = store.claim(1, store.draw(), &task()) else {
         panic!("nobody else")
     };
     let begun = Slot::begin(&slot).expect("pending");
     store.release_node(1);
     let s = store.clone();
-    assert!(slot.share());
+    assert!(slot.share(Lean::Any));
     let reader = {
         let slot = slot.clone();
         spawn(move || {
@@ -293,11 +320,11 @@ pub fn read_vs_free() {
             } else {
                 "too early"
             });
-            drop(s.release(&slot, true));
+            drop(s.release(&slot, Share::Interest));
         })
     };
     let owner = spawn(move || begun.finish(Ok(7)));
-    drop(store.release(&slot, true));
+    drop(store.release(&slot, Share::Claim));
     reader.join().unwrap();
     owner.join().unwrap();
     assert_eq!(store.nodes(), 0);
@@ -308,16 +335,16 @@ pub fn read_vs_free() {
 pub fn withdraw_vs_fill() {
     let store = store();
     let task = task();
-    let Claim::Won(slot) = store.claim(1, &task) else {
+    let Claim::Won(slot) = store.claim(1, store.draw(), &task) else {
         panic!("nobody else")
     };
     let (alive, count) = Alive::counted();
     let (s, k) = (store.clone(), slot.clone());
     store.release_node(1);
-    let t = spawn(move || drop(s.release(&k, true)));
+    let t = spawn(move || drop(s.release(&k, Share::Claim)));
     let mut payload = payload(alive);
     payload.outputs.push(slot);
-    task.fill(payload);
+    let _ = task.fill(payload);
     t.join().unwrap();
     assert_eq!(
         count.load(SeqCst),

@@ -1,9 +1,10 @@
 //! The turn by itself: nobody shares it, and no message is left behind.
 
+use crate::core::actor::turn::Turn;
+use crate::core::sync::Ordering::Relaxed;
+use crate::core::sync::{Arc, AtomicUsize, Deadline, UnsafeCell, channel, thread};
 use crate::runner::saw;
-use candlewick::actor::turn::Turn;
-use candlewick::sync::Ordering::Relaxed;
-use candlewick::sync::{Arc, AtomicUsize, UnsafeCell, channel, thread};
+use std::time::Duration;
 
 fn spawn<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> thread::JoinHandle<T> {
     thread::spawn("t".into(), f).expect("a thread")
@@ -39,7 +40,7 @@ impl State {
 fn own(turn: &Turn, state: &State, receiver: &channel::Receiver<u32>, n: usize) {
     let mut got = 0;
     while got < n {
-        turn.take();
+        turn.take(None);
         loop {
             turn.start_round();
             state.touch();
@@ -54,7 +55,7 @@ fn own(turn: &Turn, state: &State, receiver: &channel::Receiver<u32>, n: usize) 
 }
 
 /// ```text
-/// sender: send, set PENDING and CALLED, wake
+/// sender: send, set PENDING, wake
 /// owner:  clear PENDING, receive, rest, sleep
 /// ```
 /// No message stays behind a sleeping owner, although the channel may answer "empty" from a
@@ -66,7 +67,7 @@ pub fn post_vs_rest() {
     let owner = spawn(move || own(&t, &s, &receiver, 2));
     for message in 0..2 {
         sender.try_send(message).unwrap();
-        turn.posted(true);
+        turn.posted();
     }
     owner.join().unwrap();
 }
@@ -78,7 +79,7 @@ pub fn borrow_vs_owner() {
     let owner = spawn(move || {
         let mut left = 0;
         while left == 0 {
-            t.take();
+            t.take(None);
             loop {
                 t.start_round();
                 left = s.touch() - 1; // the borrower was there before
@@ -88,8 +89,7 @@ pub fn borrow_vs_owner() {
             }
         }
     });
-    turn.posted(false);
-    assert!(turn.try_borrow(), "nobody else was called");
+    assert!(turn.try_borrow(false), "no other thread was called");
     turn.start_round();
     state.touch();
     turn.hand_back(true);
@@ -100,11 +100,11 @@ pub fn borrow_vs_owner() {
 pub fn call_vs_rest() {
     let turn = Arc::new(Turn::new());
     let reason = Arc::new(AtomicUsize::new(0));
-    turn.posted(true);
+    turn.posted();
     let (t, r) = (turn.clone(), reason.clone());
     let owner = spawn(move || {
         loop {
-            t.take();
+            t.take(None);
             loop {
                 t.start_round();
                 if r.load(Relaxed) == 1 {
@@ -124,9 +124,9 @@ pub fn call_vs_rest() {
 /// Two would-be borrowers of one message.
 pub fn two_borrowers() {
     let (turn, state) = (Arc::new(Turn::new()), State::new());
-    turn.posted(false);
+    turn.posted();
     let borrow = |turn: &Turn, state: &State| {
-        let borrowed = turn.try_borrow();
+        let borrowed = turn.try_borrow(true);
         if borrowed {
             turn.start_round();
             state.touch();
@@ -142,21 +142,8 @@ pub fn two_borrowers() {
     saw(if mine { "mine" } else { "the other's" });
 }
 
-/// Calling the owner for a message, while an earlier one lies there for which it was not called.
-pub fn call_behind_deferred() {
-    let (turn, state) = (Arc::new(Turn::new()), State::new());
-    let (sender, receiver) = channel::bounded(2);
-    let (t, s) = (turn.clone(), state.clone());
-    let owner = spawn(move || own(&t, &s, &receiver, 2));
-    sender.try_send(0).unwrap();
-    turn.posted(false);
-    sender.try_send(1).unwrap();
-    turn.posted(true);
-    owner.join().unwrap();
-}
-
-/// Two messages for which the owner was not called are one too many.
-pub fn two_deferred() {
+/// Two senders: the one that comes second does not wake the owner, and need not.
+pub fn two_posts() {
     let (turn, state) = (Arc::new(Turn::new()), State::new());
     let (sender, receiver) = channel::bounded(2);
     let (t, s) = (turn.clone(), state.clone());
@@ -165,10 +152,10 @@ pub fn two_deferred() {
     let other = sender.clone();
     let submitter = spawn(move || {
         other.try_send(0).unwrap();
-        t.posted(false);
+        t.posted();
     });
     sender.try_send(1).unwrap();
-    turn.posted(false);
+    turn.posted();
     submitter.join().unwrap();
     owner.join().unwrap();
 }
@@ -177,8 +164,8 @@ pub fn two_deferred() {
 pub fn borrow_after_borrow() {
     let (turn, state) = (Arc::new(Turn::new()), State::new());
     let borrow = |turn: &Turn, state: &State| {
-        turn.posted(false);
-        let borrowed = turn.try_borrow();
+        turn.posted();
+        let borrowed = turn.try_borrow(true);
         if borrowed {
             turn.start_round();
             state.touch();
@@ -197,8 +184,8 @@ pub fn borrow_after_borrow() {
     }
 }
 
-/// A message for which the owner is not called comes while the turn is lent, and its sender finds
-/// the turn taken: whoever has it receives the message, or the owner is called for it.
+/// A message comes while the turn is lent, and its sender finds the turn taken: the thread that has it
+/// receives the message, or the owner is called for it.
 pub fn post_vs_hand_back() {
     let (turn, state) = (Arc::new(Turn::new()), State::new());
     let (sender, receiver) = channel::bounded(1);
@@ -213,7 +200,7 @@ pub fn post_vs_hand_back() {
     let (t, s, r) = (turn.clone(), state.clone(), receiver.clone());
     let owner = spawn(move || {
         loop {
-            t.take();
+            t.take(None);
             loop {
                 if round(&t, &s, &r) {
                     return;
@@ -224,16 +211,16 @@ pub fn post_vs_hand_back() {
             }
         }
     });
-    turn.posted(false);
+    turn.posted();
     let (t, s, r) = (turn.clone(), state.clone(), receiver.clone());
     let submitter = spawn(move || {
         sender.try_send(0).unwrap();
-        t.posted(false);
-        if t.try_borrow() {
+        t.posted();
+        if t.try_borrow(true) {
             t.hand_back(round(&t, &s, &r));
         }
     });
-    if turn.try_borrow() {
+    if turn.try_borrow(true) {
         turn.hand_back(round(&turn, &state, &receiver));
         saw("lent");
     } else {
@@ -241,4 +228,94 @@ pub fn post_vs_hand_back() {
     }
     submitter.join().unwrap();
     owner.join().unwrap();
+}
+
+/// A caller takes the turn for work that was not sent, while the owner is called for a message: one
+/// drives after the other, and the message is received.
+pub fn run_vs_post() {
+    let (turn, state) = (Arc::new(Turn::new()), State::new());
+    let (sender, receiver) = channel::bounded(1);
+    let receiver = Arc::new(receiver);
+    let round = |turn: &Turn, state: &State, receiver: &channel::Receiver<u32>| {
+        turn.start_round();
+        while receiver.try_recv().is_ok() {
+            state.touch();
+        }
+        state.look() > 0
+    };
+    let (t, s, r) = (turn.clone(), state.clone(), receiver.clone());
+    let owner = spawn(move || {
+        loop {
+            t.take(None);
+            loop {
+                if round(&t, &s, &r) {
+                    return;
+                }
+                if t.try_rest() {
+                    break;
+                }
+            }
+        }
+    });
+    let t = turn.clone();
+    let submitter = spawn(move || {
+        sender.try_send(0).unwrap();
+        t.posted();
+        sender
+    });
+    if turn.try_borrow(false) {
+        turn.hand_back(round(&turn, &state, &receiver));
+        saw("lent");
+    } else {
+        saw("not to be had");
+    }
+    drop(submitter.join().unwrap());
+    owner.join().unwrap();
+}
+
+/// The owner's time is up while a borrower has the turn: it does not take it, and is woken when the
+/// borrower gives it back.
+pub fn limit_vs_borrow() {
+    let (turn, state) = (Arc::new(Turn::new()), State::new());
+    let (t, s) = (turn.clone(), state.clone());
+    let owner = spawn(move || {
+        let limit = Deadline::after(Duration::from_millis(1)).expect("in range");
+        t.take(Some(&limit));
+        t.start_round();
+        s.touch();
+        assert!(t.try_rest(), "called although nothing came");
+    });
+    if turn.try_borrow(false) {
+        turn.start_round();
+        state.touch();
+        turn.hand_back(false);
+        saw("lent");
+    } else {
+        saw("the owner's");
+    }
+    owner.join().unwrap();
+}
+
+/// A call is over when the owner has looked once more: it rests then.
+pub fn call_is_over() {
+    let (turn, state) = (Arc::new(Turn::new()), State::new());
+    turn.posted();
+    let (t, s) = (turn.clone(), state.clone());
+    let owner = spawn(move || {
+        t.take(None);
+        for rounds in 1.. {
+            assert!(rounds < 3, "called for nothing");
+            t.start_round();
+            s.touch();
+            if t.try_rest() {
+                return rounds;
+            }
+        }
+        0
+    });
+    turn.call();
+    saw(match owner.join().unwrap() {
+        1 => "one round",
+        _ => "two rounds",
+    });
 }

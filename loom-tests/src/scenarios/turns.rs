@@ -1,10 +1,12 @@
 //! Whose turn it is, and what comes too late to have one.
 
+use crate::core::actor::launch::Start;
+use crate::core::store::node_store::NodeStore;
+use crate::core::store::slot::{Cancel, Lean, Outcome, Share, Slot};
+use crate::core::store::tag::{Priority, Tag};
+use crate::core::sync::thread;
 use crate::runner::saw;
-use crate::toy::*;
-use candlewick::store::slot::{Cancel, Outcome, Slot};
-use candlewick::store::tag::Tag;
-use candlewick::sync::thread;
+use crate::toy::{end as end_of, *};
 
 fn end(ex: &Ex, nodes: &[u64]) {
     shutdown(ex);
@@ -24,7 +26,7 @@ fn of(producer: u64) -> Tag {
 pub fn expire_vs_share() {
     let slot = tagged_slot(late());
     let s = slot.clone();
-    let t = thread::spawn("t".into(), move || s.share()).expect("a thread");
+    let t = thread::spawn("t".into(), move || s.share(Lean::Any)).expect("a thread");
     let expired = slot.expire();
     match (t.join().unwrap(), expired) {
         (true, false) => {
@@ -36,6 +38,73 @@ pub fn expire_vs_share() {
     }
 }
 
+/// Too late or closed: one of the two.
+pub fn expire_vs_close() {
+    let slot = tagged_slot(late());
+    let s = slot.clone();
+    let t = thread::spawn("t".into(), move || s.close()).expect("a thread");
+    let expired = slot.expire();
+    t.join().unwrap();
+    match (peek(&slot), expired) {
+        (Some(Outcome::Closed), false) => saw("closed"),
+        (Some(Outcome::Expired), true) => saw("too late"),
+        other => panic!("they disagree: {other:?}"),
+    }
+}
+
+/// Interest of another submission comes and goes: its deadline holds again, at the latest from then on.
+pub fn interest_comes_and_goes() {
+    let slot = tagged_slot(late());
+    let s = slot.clone();
+    let t = thread::spawn("t".into(), move || {
+        if !s.share(Lean::Any) {
+            return saw("too late");
+        }
+        assert!(!s.expire(), "given up, although it is shared");
+        let _ = s.release(Share::Interest);
+    });
+    let expired = slot.expire();
+    t.expect("a thread").join().unwrap();
+    if !expired {
+        saw("shared");
+        assert!(slot.expire(), "a deadline was lifted for good");
+    }
+    assert_eq!(peek(&slot), Some(Outcome::Expired));
+}
+
+/// The submission with the deadline lets go, and another one wants it: it does not expire any more.
+pub fn claimant_lets_go() {
+    let slot = tagged_slot(late());
+    assert!(slot.share(Lean::Any));
+    let s = slot.clone();
+    let t = thread::spawn("t".into(), move || s.expire());
+    saw(match slot.cancel(true) {
+        Cancel::Shared => "let go",
+        other => panic!("{other:?}"),
+    });
+    assert!(
+        !t.expect("a thread").join().unwrap(),
+        "given up, although it is shared"
+    );
+    assert!(!slot.expire(), "another's result was given up");
+    assert_eq!(slot.cancel(false), Cancel::Cancelled);
+}
+
+/// The same, by dropping it.
+pub fn claimant_is_dropped() {
+    let slot = tagged_slot(late());
+    assert!(slot.share(Lean::Any));
+    let s = slot.clone();
+    let t = thread::spawn("t".into(), move || s.expire());
+    let _ = slot.release(Share::Claim);
+    assert!(
+        !t.expect("a thread").join().unwrap(),
+        "given up, although it is shared"
+    );
+    assert!(!slot.expire(), "another's result was given up");
+    assert_eq!(slot.cancel(false), Cancel::Cancelled);
+}
+
 /// Who waits for what is given up is told.
 pub fn expire_vs_await() {
     let slot = tagged_slot(late());
@@ -43,7 +112,7 @@ pub fn expire_vs_await() {
     let t = thread::spawn("t".into(), move || {
         let mut key = None;
         let poll = std::future::poll_fn(|cx| s.poll(cx, &mut key));
-        candlewick::actor::park::block_on(poll, None).expect("no deadline");
+        crate::core::actor::park::block_on(poll, None).expect("no deadline");
         if let Some(key) = key {
             s.deregister(key);
         }
@@ -61,7 +130,7 @@ pub fn expire_vs_await() {
 pub fn expire_vs_cancel() {
     let slot = tagged_slot(late());
     let s = slot.clone();
-    let t = thread::spawn("t".into(), move || s.cancel()).expect("a thread");
+    let t = thread::spawn("t".into(), move || s.cancel(true)).expect("a thread");
     let expired = slot.expire();
     match (t.join().unwrap(), expired) {
         (Cancel::Cancelled, false) => saw("cancelled"),
@@ -73,10 +142,10 @@ pub fn expire_vs_cancel() {
 /// Somebody submits what another's deadline has passed for: he gets it, whatever the other gets.
 pub fn late_vs_submit() {
     let ex = start(4, ToyEngine::cpu());
-    let first = submit_tagged(&ex, 1, 5, &[], false, late()).unwrap();
+    let first = submit_tagged(&ex, 1, 5, &[], late()).unwrap();
     let e = ex.clone();
     let other = thread::spawn("t".into(), move || {
-        let second = submit(&e, 1, 5, &[], false).unwrap();
+        let second = submit(&e, 1, 5, &[]).unwrap();
         assert_eq!(wait_async(&second), Outcome::Ready(5));
     });
     match wait_async(&first) {
@@ -92,25 +161,21 @@ pub fn late_vs_submit() {
 /// What depends on late work has it done.
 pub fn late_vs_dependent() {
     let ex = start(4, ToyEngine::cpu());
-    let first = submit_tagged(&ex, 1, 5, &[], true, late()).unwrap();
+    let first = submit_tagged(&ex, 1, 5, &[], late()).unwrap();
     let e = ex.clone();
-    let other =
-        thread::spawn(
-            "t".into(),
-            move || match candlewick::store::node_store::NodeStore::acquire(e.store(), 1) {
-                Some(held) => {
-                    let mut wait = None;
-                    let poll = std::future::poll_fn(|cx| e.poll(held.slot(), cx, &mut wait));
-                    candlewick::actor::park::block_on(poll, None).expect("no deadline");
-                    if let Some(key) = wait {
-                        held.slot().deregister(key);
-                    }
-                    assert_eq!(peek(held.slot()), Some(Outcome::Ready(5)));
-                    saw("ran");
-                }
-                None => saw("expired"),
-            },
-        );
+    let other = thread::spawn("t".into(), move || {
+        let Some(held) = NodeStore::acquire(e.store(), 1, Lean::Any) else {
+            return saw("expired");
+        };
+        let mut key = None;
+        let poll = std::future::poll_fn(|cx| held.slot().poll(cx, &mut key));
+        crate::core::actor::park::block_on(poll, None).expect("no deadline");
+        if let Some(key) = key {
+            held.slot().deregister(key);
+        }
+        assert_eq!(peek(held.slot()), Some(Outcome::Ready(5)));
+        saw("ran");
+    });
     let end_of_first = wait_async(&first);
     assert!(matches!(end_of_first, Outcome::Expired | Outcome::Ready(5)));
     other.expect("a thread").join().unwrap();
@@ -118,27 +183,31 @@ pub fn late_vs_dependent() {
     end(&ex, &[1]);
 }
 
-/// A producer queues many, another one: no more than two begin before it, of those that had not
-/// begun when it was queued: the one that was chosen already, and one more.
+/// A producer has queued many, and another one queues one while they are run: no more than two begin before
+/// it, of those that had not begun when it was queued: the one that was chosen already, and one more.
 pub fn flood_vs_single() {
     let engine = ToyEngine::cpu();
     let (order, runs) = (engine.order(), engine.runs());
-    let ex = start(8, engine);
+    let ex = idle(8, engine);
+    let flood: Vec<_> = (1..=4)
+        .map(|id| submit_tagged(&ex, id, id as u32, &[], of(1)).unwrap())
+        .collect();
     let e = ex.clone();
     let (runs_then, single) = (runs.clone(), 9);
     let other = thread::spawn("t".into(), move || {
-        let submission = submit_tagged(&e, 9, single, &[], false, of(2)).unwrap();
-        let begun = runs_then.load(std::sync::atomic::Ordering::SeqCst);
-        assert_eq!(wait_async(&submission), Outcome::Ready(single));
-        begun
+        let submission = submit_tagged(&e, 9, single, &[], of(2)).unwrap();
+        (
+            submission,
+            runs_then.load(std::sync::atomic::Ordering::SeqCst),
+        )
     });
-    let flood: Vec<_> = (1..=3)
-        .map(|id| submit_tagged(&ex, id, id as u32, &[], false, of(1)).unwrap())
-        .collect();
+    ex.step();
+    let (submission, begun) = other.expect("a thread").join().unwrap();
+    ex.step();
+    assert_eq!(end_of(&submission), Outcome::Ready(single));
     for (id, submission) in (1..).zip(&flood) {
-        assert_eq!(wait_async(submission), Outcome::Ready(id));
+        assert_eq!(end_of(submission), Outcome::Ready(id));
     }
-    let begun = other.expect("a thread").join().unwrap();
     let order = order.lock().unwrap().clone();
     let place = order.iter().position(|&add| add == single).unwrap();
     assert!(
@@ -146,8 +215,50 @@ pub fn flood_vs_single() {
         "overtaken: {order:?}, {begun} had begun"
     );
     let own: Vec<u32> = order.into_iter().filter(|&add| add != single).collect();
-    assert_eq!(own, [1, 2, 3], "a producer's own are in their order");
-    saw(if place == 3 { "last" } else { "between" });
-    drop(flood);
-    end(&ex, &[1, 2, 3, 9]);
+    assert_eq!(own, [1, 2, 3, 4], "a producer's own are in their order");
+    saw(if place == 4 { "last" } else { "between" });
+    drop((flood, submission));
+    step_down(&ex);
+    nothing_left(&ex, [1, 2, 3, 4, 9]);
+}
+
+/// While an operation runs, what was received as background work is asked for urgently: it is next.
+pub fn lift_received() {
+    let engine = ToyEngine::cpu();
+    let order = engine.order();
+    let ex = idle(8, engine);
+    let background = || Tag {
+        priority: Priority::Background,
+        ..Tag::default()
+    };
+    let urgent = || Tag {
+        priority: Priority::Interactive,
+        ..Tag::default()
+    };
+    let e = ex.clone();
+    let joined = std::sync::Arc::new(std::sync::Mutex::new(None));
+    let j = joined.clone();
+    let ask = Ask::new(&ex, &[&node(1, 1, &[])]).before_send(move |work| {
+        let (e, j) = (e.clone(), j.clone());
+        work.hook = Hook::new(move || {
+            *j.lock().unwrap() = submit_tagged(&e, 3, 3, &[], urgent());
+        });
+    });
+    let first = submit_all(&ex, ask, Tag::default(), Start::Post);
+    let first = first.expect("a good graph").expect("open");
+    let second = submit(&ex, 2, 2, &[]).unwrap();
+    let third = submit_tagged(&ex, 3, 3, &[], background()).unwrap();
+    let e = ex.clone();
+    let t = thread::spawn("t".into(), move || {
+        submit_tagged(&e, 4, 4, &[], background()).unwrap()
+    });
+    ex.step();
+    let fourth = t.expect("a thread").join().unwrap();
+    ex.step();
+    assert_eq!(order.lock().unwrap()[..3], [1, 3, 2], "not lifted");
+    let joined = joined.lock().unwrap().take().expect("open");
+    assert_eq!(end_of(&joined), Outcome::Ready(3));
+    drop((first, second, third, fourth, joined));
+    step_down(&ex);
+    nothing_left(&ex, [1, 2, 3, 4]);
 }

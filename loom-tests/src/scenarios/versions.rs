@@ -1,8 +1,8 @@
 //! Parameter sets: a value that is replaced while others read it.
 
+use crate::core::sync::{Arc, thread};
+use crate::core::versions::Versions;
 use crate::runner::saw;
-use candlewick::sync::{Arc, thread};
-use candlewick::versions::Versions;
 
 fn spawn<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> thread::JoinHandle<T> {
     thread::spawn("t".into(), f).expect("a thread")

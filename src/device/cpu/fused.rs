@@ -11,6 +11,7 @@ use crate::plan::program::{Arg, Fused, Instr, What};
 use crate::plan::types::{Compute, Number};
 use candle_core::DType;
 use pulp::{Simd, WithSimd};
+use std::cell::RefCell;
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
@@ -129,7 +130,7 @@ impl Part<'_> {
     }
 
     fn run_in<T: Element>(mut self) {
-        let mut registers = T::registers().take();
+        let mut registers = T::registers().try_with(RefCell::take).unwrap_or_default();
         // one more for what the result is written over
         let count = self.step.registers + 1;
         if registers.len() < count {
@@ -152,7 +153,8 @@ impl Part<'_> {
         };
         T::dispatch(part);
         if straight || len <= LONGEST_KEPT {
-            T::registers().set(registers);
+            // not while the thread ends
+            let _ = T::registers().try_with(|kept| kept.replace(registers));
         }
     }
 

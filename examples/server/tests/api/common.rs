@@ -159,7 +159,7 @@ impl Served {
     pub fn own_of(&self, ids: &[u32]) -> Vec<f32> {
         let embedding = encoder().embed(ids).unwrap();
         let executor = executor(self.simulated.then_some(&Script::new()));
-        let embedding = executor.submit(&embedding).unwrap().wait().unwrap();
+        let embedding = executor.run(&embedding).unwrap();
         embedding.to_vec1().unwrap()
     }
 }

@@ -277,8 +277,8 @@ fn health_is_the_owners() {
     let served = simulated(limits());
     let healths = || ["/health", "/v2/health/ready", "/v2/health/live"].map(|p| served.get(p).0);
     assert_eq!(healths(), [200, 200, 200]);
-    served.script.at_fence(
-        served.script.fences(),
+    served.script.at_ticket(
+        served.script.tickets(),
         candlewick::device::Fault::Lost("unplugged".into()),
     );
     let (status, retry, answer) = served.embed(&json!(TEXTS[0]));

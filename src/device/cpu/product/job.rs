@@ -68,12 +68,12 @@ impl<R: Real> WithSimd for Job<'_, R> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let mut scratch = SCRATCH.take();
+        let mut scratch = SCRATCH.try_with(RefCell::take).unwrap_or_default();
         for index in self.batch.clone() {
             self.member(simd, index, &mut scratch);
         }
         if scratch.longest() <= LONGEST_KEPT {
-            SCRATCH.set(scratch);
+            let _ = SCRATCH.try_with(|kept| kept.replace(scratch)); // not while the thread ends
         }
     }
 }

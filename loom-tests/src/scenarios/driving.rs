@@ -1,0 +1,111 @@
+//! Drivers of several executors: which one must not wait for which.
+
+use crate::core::actor::driving::{Waiting, is_driving, would_sleep_for_ever};
+use crate::core::actor::event::Event;
+use crate::core::actor::launch::Start;
+use crate::core::actor::park::block_on;
+use crate::core::store::NodeId;
+use crate::core::store::slot::Outcome;
+use crate::core::store::tag::Tag;
+use crate::core::sync::{Arc, thread};
+use crate::runner::saw;
+use crate::toy::*;
+use std::future::poll_fn;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+
+/// Runs an operation on this thread, as the driver of an executor: that of node `id`.
+fn operate(ex: &Ex, id: NodeId, operation: impl FnMut() + Send + 'static) {
+    let operation = std::sync::Mutex::new(Some(Hook::new(operation)));
+    let ask = Ask::new(ex, &[&node(id, FOREIGN, &[])]).before_send(move |work| {
+        work.hook = operation.lock().unwrap().take().expect("sent once");
+    });
+    let run = submit_all(ex, ask, Tag::default(), Start::Run);
+    let submission = run.expect("a good graph").expect("open");
+    assert_eq!(end(&submission), Outcome::Ready(3));
+    assert!(!is_driving(ex.gate()));
+}
+
+/// Waits for the other executor's driver to have looked, if that is no circle: whether it waited.
+fn wait_for(own: &Ex, other: &Ex, looked: [&Arc<Event>; 2]) -> bool {
+    let (gate, other) = (own.gate().clone(), other.gate().clone());
+    let [mine, theirs] = looked.map(Arc::clone);
+    let waited = std::sync::Arc::new(AtomicBool::new(false));
+    let result = waited.clone();
+    operate(own, 1, move || {
+        assert!(is_driving(&gate) && !is_driving(&other));
+        let waiting = Waiting::start(&other);
+        mine.set();
+        if waiting.is_some() {
+            let mut key = None;
+            block_on(poll_fn(|cx| theirs.poll(cx, &mut key)), None).expect("no deadline");
+            waited.store(true, SeqCst);
+        }
+    });
+    result.load(SeqCst)
+}
+
+/// Two drivers are each about to wait for the other's executor: one of them is told not to.
+pub fn drivers_in_a_circle() {
+    let (one, two) = (idle(1, ToyEngine::cpu()), idle(1, ToyEngine::cpu()));
+    let looked = [Arc::new(Event::default()), Arc::new(Event::default())];
+    let (a, b, [c, d]) = (one.clone(), two.clone(), looked.clone());
+    let t = thread::spawn("t".into(), move || wait_for(&b, &a, [&d, &c])).expect("a thread");
+    let mine = wait_for(&one, &two, [&looked[0], &looked[1]]);
+    let other = t.join().unwrap();
+    match (mine, other) {
+        (true, false) => saw("mine waits"),
+        (false, true) => saw("the other waits"),
+        (false, false) => saw("neither waits"),
+        (true, true) => panic!("they wait for each other"),
+    }
+    step_down(&one);
+    step_down(&two);
+}
+
+/// A wait that is over, and a future that was polled in an operation that is over, hold no other driver up.
+pub fn waiting_ends() {
+    let (one, two) = (idle(1, ToyEngine::cpu()), idle(2, ToyEngine::cpu()));
+    let look = |own: &Ex, other: &Ex| {
+        let (own, other) = (own.gate().clone(), other.gate().clone());
+        move || {
+            let waiting = Waiting::start(&other);
+            saw(match &waiting {
+                Some(_) => "may wait",
+                None => "must not wait",
+            });
+            drop(waiting);
+            assert!(would_sleep_for_ever(&own), "it would wait for itself");
+            assert!(Waiting::start(&own).is_none(), "it would wait for itself");
+            let _ = would_sleep_for_ever(&other);
+        }
+    };
+    let (e, other) = (two.clone(), look(&two, &one));
+    let t = thread::spawn("t".into(), move || operate(&e, 1, other)).expect("a thread");
+    operate(&one, 1, look(&one, &two));
+    t.join().unwrap();
+    let gate = two.gate().clone();
+    operate(&one, 2, move || {
+        assert!(Waiting::start(&gate).is_some(), "its driver waits no more");
+        assert!(!would_sleep_for_ever(&gate), "its driver waits no more");
+    });
+    let (gate, one_gate, e) = (two.gate().clone(), one.gate().clone(), two.clone());
+    operate(&one, 3, move || {
+        drop(Waiting::start(&gate));
+        let (one, e) = (one_gate.clone(), e.clone());
+        let other = move || {
+            operate(&e, 2, move || {
+                assert!(Waiting::start(&one).is_some(), "its driver waits no more");
+            });
+        };
+        let other = thread::spawn("t".into(), other).expect("a thread");
+        other.join().unwrap(); // it does not run the other's operation itself
+    });
+    let free = one.gate().clone();
+    assert!(
+        Waiting::start(&free).is_some(),
+        "this thread drives nothing"
+    );
+    assert!(!would_sleep_for_ever(&free), "this thread drives nothing");
+    step_down(&one);
+    step_down(&two);
+}

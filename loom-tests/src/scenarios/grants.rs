@@ -1,0 +1,311 @@
+//! Permits that were granted in line: whose turn it is, and what becomes of one that is not come for.
+
+use crate::core::actor::admission::{Admission, Place, Refused, Weight};
+use crate::core::actor::park::block_on;
+use crate::core::store::slot::Outcome;
+use crate::core::store::tag::{Priority, Tag};
+use crate::core::sync::{Arc, thread};
+use crate::runner::saw;
+use crate::toy::*;
+use std::future::Future;
+use std::pin::pin;
+use std::sync::atomic::{AtomicUsize as StdAtomic, Ordering::SeqCst};
+use std::task::{Context, Poll, Wake, Waker};
+
+fn spawn<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> thread::JoinHandle<T> {
+    thread::spawn("t".into(), f).expect("a thread")
+}
+
+const ONE: Weight = Weight(1);
+
+struct Count(StdAtomic);
+impl Wake for Count {
+    fn wake(self: std::sync::Arc<Self>) {
+        self.0.fetch_add(1, SeqCst);
+    }
+}
+
+/// One who stands in line and is looked at from outside.
+struct InLine {
+    place: Option<Place>,
+    tag: Tag,
+    count: std::sync::Arc<Count>,
+}
+
+impl InLine {
+    /// Lines up: there is no room.
+    fn new(admission: &Admission, producer: u64, priority: Priority) -> Self {
+        let tag = Tag {
+            producer,
+            priority,
+            deadline: None,
+        };
+        let count = std::sync::Arc::new(Count(StdAtomic::new(0)));
+        let place = None;
+        let mut this = Self { place, tag, count };
+        assert!(this.ask(admission).is_pending(), "there is no room");
+        this
+    }
+    fn ask(&mut self, admission: &Admission) -> Poll<Result<(), Refused>> {
+        let waker = Waker::from(self.count.clone());
+        admission.poll_acquire(
+            ONE,
+            &self.tag,
+            &mut self.place,
+            &Context::from_waker(&waker),
+        )
+    }
+    fn leave(self, admission: &Admission) {
+        let _ = admission.leave(self.place.expect("in line"));
+    }
+    fn is_granted(&self) -> bool {
+        self.count.0.load(SeqCst) > 0
+    }
+}
+
+fn full(fragments: usize) -> Arc<Admission> {
+    let admission = Arc::new(Admission::new(fragments, 9));
+    (0..fragments).for_each(|_| admission.try_acquire(ONE).expect("room"));
+    admission
+}
+
+/// The most urgent leaves the line while a permit comes back: the next in urgency has it, not the next
+/// that came.
+pub fn class_in_line() {
+    let admission = full(1);
+    let low = InLine::new(&admission, 1, Priority::Background);
+    let middle = InLine::new(&admission, 2, Priority::Normal);
+    let high = InLine::new(&admission, 3, Priority::Interactive);
+    let a = admission.clone();
+    let giver = spawn(move || {
+        let _ = a.release(ONE);
+    });
+    let count = high.count.clone();
+    high.leave(&admission);
+    giver.join().unwrap();
+    saw(match count.0.load(SeqCst) {
+        0 => "gave up first",
+        _ => "granted, gave up",
+    });
+    assert!(!low.is_granted(), "the less urgent was first");
+    assert!(middle.is_granted(), "a permit was lost");
+}
+
+/// Two permits come back, and two producers stand in line, one of them twice: each has one.
+pub fn turns_in_line() {
+    let admission = full(2);
+    let first = InLine::new(&admission, 1, Priority::Normal);
+    let again = InLine::new(&admission, 1, Priority::Normal);
+    let other = InLine::new(&admission, 2, Priority::Normal);
+    let a = admission.clone();
+    let giver = spawn(move || {
+        let _ = a.release(ONE);
+    });
+    let _ = admission.release(ONE);
+    giver.join().unwrap();
+    assert!(first.is_granted() && other.is_granted(), "no turns");
+    assert!(!again.is_granted(), "more permits than places");
+}
+
+/// A permit lapses while its taker comes: it has that one, or lines up anew. There is one either way.
+pub fn lapse_vs_taker() {
+    let admission = full(1);
+    let mut taker = InLine::new(&admission, 1, Priority::Normal);
+    assert!(!admission.release(ONE), "no one stands behind it");
+    assert!(admission.lapse().is_none(), "it has just been granted");
+    let a = admission.clone();
+    let owner = spawn(move || a.lapse().is_some());
+    let mut taken = taker.ask(&admission);
+    let lapsed = owner.join().unwrap();
+    if taken.is_pending() {
+        saw("lined up anew");
+        taken = taker.ask(&admission);
+    }
+    assert_eq!(taken, Poll::Ready(Ok(())), "there is room");
+    assert_eq!(admission.queued(), 1, "not one permit");
+    saw(if lapsed { "lapsed" } else { "in time" });
+    let _ = admission.release(ONE);
+    assert_eq!(admission.queued(), 0);
+    admission.try_acquire(ONE).expect("the line is over");
+}
+
+/// The same, and another one stands behind: one of the two has it.
+pub fn lapse_vs_next() {
+    let admission = full(1);
+    let mut taker = InLine::new(&admission, 1, Priority::Normal);
+    let next = InLine::new(&admission, 2, Priority::Normal);
+    assert!(admission.release(ONE), "the owner is to see it lapse");
+    assert!(admission.lapse().is_none(), "it has just been granted");
+    assert!(
+        admission.next_lapse().is_some(),
+        "the owner is to see it lapse"
+    );
+    let a = admission.clone();
+    let owner = spawn(move || a.lapse().is_some());
+    let taken = taker.ask(&admission).is_ready();
+    let lapsed = owner.join().unwrap();
+    assert_eq!(lapsed, next.is_granted());
+    assert!(taken != lapsed, "two permits, or none");
+    assert_eq!(admission.queued(), 1);
+    saw(if lapsed { "lapsed" } else { "in time" });
+}
+
+/// Closing takes a grant back while its taker comes: it has it, and gives it back, or is refused.
+pub fn close_vs_taker() {
+    let admission = full(1);
+    let mut taker = InLine::new(&admission, 1, Priority::Normal);
+    let _ = admission.release(ONE);
+    let a = admission.clone();
+    let closer = spawn(move || {
+        a.close();
+        a.is_drained()
+    });
+    let taken = taker.ask(&admission);
+    let drained = closer.join().unwrap();
+    match taken {
+        Poll::Ready(Ok(())) => {
+            assert!(!drained, "drained, and a permit is out");
+            saw("in time");
+            assert!(admission.release(ONE), "the owner waits for it");
+        }
+        Poll::Ready(Err(Refused::Closed)) => saw("refused"),
+        other => panic!("{other:?}"),
+    }
+    assert!(admission.is_drained(), "a permit is missing");
+}
+
+/// Closing takes a grant back while it lapses: once.
+pub fn close_vs_lapse() {
+    let admission = full(2);
+    let first = InLine::new(&admission, 1, Priority::Normal);
+    let _ = admission.release(ONE);
+    assert!(admission.lapse().is_none(), "it has just been granted");
+    let a = admission.clone();
+    let closer = spawn(move || a.close());
+    saw(match admission.lapse() {
+        Some(_) => "lapsed",
+        None => "closed",
+    });
+    closer.join().unwrap();
+    assert_eq!(admission.queued(), 1, "not one permit");
+    assert!(!admission.is_drained());
+    assert!(admission.release(ONE), "the owner waits for it");
+    assert!(admission.is_drained());
+    assert!(first.is_granted());
+}
+
+/// Asks once; whether it stands in line.
+fn admit_once(admit: std::pin::Pin<&mut impl Future>) -> bool {
+    let poll = admit.poll(&mut Context::from_waker(Waker::noop()));
+    poll.is_pending()
+}
+
+/// A task was granted a permit and was forgotten: another one that stands behind it gets it all the same,
+/// because the owner looks when the grant has lapsed.
+pub fn forgotten_grant() {
+    let ex = start(1, ToyEngine::gpu());
+    let held = ex.try_admit(0).expect("room");
+    let tag = Tag::default();
+    let mut forgotten = pin!(ex.admit(0, &tag));
+    assert!(admit_once(forgotten.as_mut()));
+    let e = ex.clone();
+    let t = spawn(move || {
+        let s = submit(&e, 1, 2, &[]).unwrap();
+        assert_eq!(wait_async(&s), Outcome::Ready(2));
+    });
+    drop(held);
+    t.join().unwrap();
+    shutdown(&ex);
+    nothing_left(&ex, [1]);
+}
+
+/// The same, and the one behind looks itself: it does not stand in line.
+pub fn forgotten_grant_vs_try() {
+    let ex = start(1, ToyEngine::gpu());
+    let held = ex.try_admit(0).expect("room");
+    let tag = Tag::default();
+    let mut forgotten = pin!(ex.admit(0, &tag));
+    assert!(admit_once(forgotten.as_mut()));
+    let e = ex.clone();
+    let t = spawn(move || {
+        let mut tries = 0;
+        while e.try_admit(0).is_err() {
+            tries += 1;
+            assert!(tries < 9, "a forgotten grant does not lapse");
+            thread::yield_now();
+        }
+    });
+    drop(held);
+    t.join().unwrap();
+    shutdown(&ex);
+}
+
+/// One whose grant has lapsed lines up anew behind the next one's, which is forgotten too: it gets in all
+/// the same.
+pub fn lapsed_lines_up_anew() {
+    let ex = start(1, ToyEngine::gpu());
+    let held = ex.try_admit(0).expect("room");
+    let tag = Tag::default();
+    let mut first = pin!(ex.admit(0, &tag));
+    let mut forgotten = pin!(ex.admit(0, &tag));
+    assert!(admit_once(first.as_mut()));
+    assert!(admit_once(forgotten.as_mut()));
+    drop(held);
+    let permit = block_on(&mut first, None).expect("no deadline");
+    drop(permit.expect("open"));
+    shutdown(&ex);
+}
+
+/// A wait in line is dropped when it may have its permit, and a thread stands behind it: that one gets in,
+/// without the owner.
+pub fn dropped_grant_goes_on() {
+    let ex = idle(1, ToyEngine::gpu());
+    let held = ex.try_admit(0).expect("room");
+    let tag = Tag::default();
+    let mut dropped = Box::pin(ex.admit(0, &tag));
+    assert!(admit_once(dropped.as_mut()));
+    let e = ex.clone();
+    let next = spawn(move || {
+        let tag = Tag::default();
+        let permit = block_on(e.admit(0, &tag), None).expect("no deadline");
+        drop(permit.expect("open"));
+    });
+    let giver = spawn(move || drop(held));
+    drop(dropped);
+    next.join().unwrap();
+    giver.join().unwrap();
+    step_down(&ex);
+}
+
+/// A wait in line is dropped with its grant while the executor closes: the owner does not wait for it.
+pub fn close_vs_dropped_grant() {
+    let ex = start(1, ToyEngine::gpu());
+    let held = ex.try_admit(0).expect("room");
+    let e = ex.clone();
+    let t = spawn(move || {
+        let tag = Tag::default();
+        let mut admit = Box::pin(e.admit(0, &tag));
+        saw(match admit_once(admit.as_mut()) {
+            true => "in line",
+            false => "refused",
+        });
+        drop(held);
+        drop(admit);
+    });
+    shutdown(&ex);
+    t.join().unwrap();
+}
+
+/// A grant that is not come for is no reason to wait when the executor closes.
+pub fn close_vs_grant() {
+    let ex = start(1, ToyEngine::gpu());
+    let held = ex.try_admit(0).expect("room");
+    let tag = Tag::default();
+    let mut forgotten = pin!(ex.admit(0, &tag));
+    assert!(admit_once(forgotten.as_mut()));
+    let t = spawn(move || drop(held));
+    shutdown(&ex);
+    t.join().unwrap();
+    let refused = block_on(&mut forgotten, None).expect("no deadline");
+    assert!(matches!(refused, Err(Refused::Closed)));
+}

@@ -1,0 +1,328 @@
+//! The toy's device.
+
+use super::*;
+use crate::core::actor::engine::{Bell, Engine, Inputs, Member, Results};
+use crate::core::panics::discard;
+use crate::core::store::Kind;
+use crate::core::store::slot::Outcome;
+use crate::core::sync::Deadline;
+use std::any::Any;
+use std::cell::Cell;
+use std::panic::resume_unwind;
+use std::sync::Arc as StdArc;
+use std::sync::Mutex as StdMutex;
+use std::sync::atomic::{AtomicUsize as StdAtomic, Ordering::SeqCst};
+use std::task::Poll;
+use std::time::Duration;
+
+impl Kind for Toy {
+    type Work = Work;
+    type Value = u32;
+    type Error = ToyError;
+    fn given_up(work: &mut Work, output: usize) {
+        work.outputs[output].node = None;
+    }
+    fn panicked(panic: Box<dyn Any + Send>) -> ToyError {
+        discard(panic);
+        ToyError::Panicked
+    }
+    fn owner_panicked(panic: Box<dyn Any + Send>) -> ToyError {
+        discard(panic);
+        ToyError::OwnerLost
+    }
+    fn abandoned() -> ToyError {
+        ToyError::OwnerLost
+    }
+    fn never_sent() -> ToyError {
+        ToyError::NeverSent
+    }
+    fn overdue() -> ToyError {
+        ToyError::Overdue
+    }
+}
+
+crate::core::sync::thread_local! {
+    /// The name of a scenario's thread: threads of the core have none.
+    static ME: Cell<&'static str> = Cell::new("owner");
+}
+
+/// Names this thread, which the device then knows as a driver.
+pub fn i_am(name: &'static str) {
+    ME.with(|me| me.set(name));
+}
+
+fn me() -> &'static str {
+    ME.with(Cell::get)
+}
+
+/// Who ran what.
+pub type Drivers = StdArc<StdMutex<Vec<(u32, &'static str)>>>;
+
+/// The toy device.
+#[derive(Debug, Default)]
+pub struct ToyEngine {
+    bound_to_owner: bool,
+    goes_on: bool,
+    /// Whether the bell rings when a ticket ends: by a thread that ends them.
+    rings: bool,
+    runs: StdArc<StdAtomic>,
+    order: StdArc<StdMutex<Vec<u32>>>,
+    drivers: Drivers,
+    batches: StdArc<StdAtomic>,
+    delay: Duration,
+    kill: bool,
+    /// What the next ticket ends with.
+    next: Ticket,
+    device: StdArc<Device>,
+    bell: Option<Bell>,
+}
+
+/// How a ticket ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Ticket {
+    /// Well.
+    #[default]
+    Well,
+    /// With an error.
+    Late,
+    /// Not at all.
+    Never,
+}
+
+/// A ticket of the toy: the device has ended as many as it says.
+#[derive(Debug)]
+pub struct ToyTicket {
+    number: usize,
+    how: Ticket,
+}
+
+/// The device's side: how many tickets have ended. Scenarios end them, from a thread of their own, where
+/// the bell rings. Outside of the model; the bell is what orders.
+#[derive(Debug, Default)]
+pub struct Device {
+    issued: StdAtomic,
+    ended: StdAtomic,
+    bell: StdMutex<Option<Bell>>,
+}
+
+impl Device {
+    /// One more ticket has ended.
+    pub fn end_one(&self) {
+        self.ended.fetch_add(1, SeqCst);
+        let bell = self.bell.lock().unwrap().clone();
+        bell.expect("attached").ring();
+    }
+    /// All that were issued have ended, and all that will be end at once.
+    pub fn end_all(&self) {
+        self.ended.store(usize::MAX / 2, SeqCst);
+        let bell = self.bell.lock().unwrap().clone();
+        bell.expect("attached").ring();
+    }
+    /// How many have ended; it may be ahead of those that were issued.
+    pub fn ended(&self) -> usize {
+        self.ended.load(SeqCst)
+    }
+    /// How many were issued.
+    pub fn issued(&self) -> usize {
+        self.issued.load(SeqCst)
+    }
+}
+
+impl ToyEngine {
+    /// Like the CPU: any thread may drive, results are there at once.
+    pub fn cpu() -> Self {
+        Self::default()
+    }
+    /// Like a simple GPU: bound to the owner's thread, which waits for tickets itself.
+    pub fn gpu() -> Self {
+        Self {
+            bound_to_owner: true,
+            goes_on: true,
+            ..Self::default()
+        }
+    }
+    /// Like a GPU that tells when a ticket has ended: scenarios end them.
+    pub fn ringing() -> (Self, StdArc<Device>) {
+        let engine = Self {
+            rings: true,
+            ..Self::gpu()
+        };
+        let device = engine.device.clone();
+        (engine, device)
+    }
+    /// Like the CPU, and batches wait for others. A model's clock runs out at the second look.
+    pub fn patient() -> Self {
+        Self {
+            delay: Duration::from_millis(1),
+            ..Self::default()
+        }
+    }
+    /// How many fragments have been run. Outside of the model: it orders nothing.
+    pub fn runs(&self) -> StdArc<StdAtomic> {
+        self.runs.clone()
+    }
+    /// What has been run, in its order: what each adds. Outside of the model as well.
+    pub fn order(&self) -> StdArc<StdMutex<Vec<u32>>> {
+        self.order.clone()
+    }
+    /// On which thread it has been run: what each adds, or that it is foreign, and who ran it. Outside of the model as well.
+    pub fn drivers(&self) -> Drivers {
+        self.drivers.clone()
+    }
+    /// How many batches of several have been begun. Outside of the model as well.
+    pub fn batches(&self) -> StdArc<StdAtomic> {
+        self.batches.clone()
+    }
+
+    fn add(&mut self, add: u32, sum: Result<u32, ToyError>) -> Result<u32, ToyError> {
+        match add {
+            FAILS => Err(ToyError::Failed),
+            PANICS_TWICE => resume_unwind(Box::new(Bomb(1))),
+            PANICS => resume_unwind(Box::new("boom")), // no hook, no noise
+            KILLS => {
+                self.kill = true;
+                sum
+            }
+            FAILS_LATE => {
+                self.next = Ticket::Late;
+                sum
+            }
+            NEVER_ENDS => {
+                self.next = Ticket::Never;
+                sum
+            }
+            WRECKS => resume_unwind(Box::new("wrecked")),
+            SHY => sum.map(|sum| sum + 1),
+            TOGETHER => sum.map(|sum| sum + 2),
+            FOREIGN => sum.map(|sum| sum + 3),
+            add => sum.map(|sum| sum + add),
+        }
+    }
+
+    /// What the last value of a fragment adds, by which scenarios know it.
+    fn last(work: &Work) -> u32 {
+        work.computed.last().map_or(0, |step| step.1)
+    }
+
+    fn goes_together(work: &Work) -> bool {
+        (SHY..=WRECKS).contains(&Self::last(work))
+    }
+}
+
+impl Engine for ToyEngine {
+    type Kind = Toy;
+    /// How many may still join.
+    type Batch = usize;
+    type Ticket = ToyTicket;
+
+    fn lendable(&self) -> bool {
+        !self.bound_to_owner
+    }
+    fn synchronous(&self) -> bool {
+        !self.goes_on
+    }
+    fn attach(&mut self, bell: Bell) -> bool {
+        *self.device.bell.lock().unwrap() = Some(bell.clone());
+        self.bell = Some(bell);
+        self.rings
+    }
+    /// Only where it matters: a model's clock runs out at the second look.
+    fn ticket_limit(&self) -> Option<Duration> {
+        (self.next == Ticket::Never).then_some(Duration::from_millis(1))
+    }
+    fn is_foreign(&self, work: &Work) -> bool {
+        work.computed.iter().any(|step| step.1 == FOREIGN)
+    }
+    fn estimate(&self, _: &Work) -> Duration {
+        Duration::ZERO
+    }
+    fn issue(&mut self, work: &mut Work, inputs: Inputs<'_, Toy>) -> Results<Toy> {
+        self.runs.fetch_add(1, SeqCst);
+        let what = match self.is_foreign(work) {
+            true => FOREIGN,
+            false => Self::last(work),
+        };
+        let by = (what, me());
+        self.drivers.lock().unwrap().push(by);
+        self.order.lock().unwrap().push(Self::last(work));
+        if let Some(hook) = &mut work.hook.0 {
+            hook();
+        }
+        for output in &work.outputs {
+            if let Some(origin) = output.node.as_ref().and_then(|node| node.origin.as_ref()) {
+                origin.forget();
+            }
+        }
+        let mut values: Vec<Result<u32, ToyError>> = vec![Err(ToyError::OwnerLost); work.values];
+        for (index, &value) in work.inputs.iter().enumerate() {
+            values[value as usize] = inputs.read(index, |outcome| match outcome {
+                Outcome::Ready(value) => Ok(*value),
+                _ => Err(ToyError::Failed),
+            });
+        }
+        for (value, add, operands) in &work.computed {
+            let sum = operands.iter().try_fold(0, |sum, &operand| {
+                values[operand as usize].clone().map(|value| sum + value)
+            });
+            values[*value as usize] = self.add(*add, sum);
+        }
+        let outputs = work.outputs.iter();
+        outputs
+            .map(|output| values[output.value as usize].clone())
+            .collect()
+    }
+    fn max_delay(&self) -> Duration {
+        self.delay
+    }
+    fn open(&self, work: &Work) -> Option<usize> {
+        Self::goes_together(work).then_some(3)
+    }
+    fn has_room(&self, batch: &usize) -> bool {
+        *batch > 0
+    }
+    fn joins(&self, batch: &mut usize, work: &Work) -> bool {
+        let joins = Self::goes_together(work);
+        *batch -= usize::from(joins);
+        joins
+    }
+    fn issue_together(
+        &mut self,
+        members: &mut [Member<'_, Toy>],
+    ) -> Result<Vec<Results<Toy>>, Option<usize>> {
+        self.batches.fetch_add(1, SeqCst);
+        let shy = |member: &Member<'_, Toy>| Self::last(member.work) == SHY;
+        if let Some(shy) = members.iter().position(shy) {
+            return Err(Some(shy));
+        }
+        let run = |member: &mut Member<'_, Toy>| self.issue(member.work, member.inputs);
+        Ok(members.iter_mut().map(run).collect())
+    }
+    fn ticket(&mut self) -> ToyTicket {
+        ToyTicket {
+            number: self.device.issued.fetch_add(1, SeqCst),
+            how: std::mem::take(&mut self.next),
+        }
+    }
+    fn poll(&mut self, ticket: &mut ToyTicket) -> Poll<Result<(), ToyError>> {
+        let ended = !self.rings || ticket.number < self.device.ended.load(SeqCst);
+        match ticket.how {
+            Ticket::Never => Poll::Pending,
+            Ticket::Well if ended && self.rings => Poll::Ready(Ok(())),
+            Ticket::Late if ended && self.rings => Poll::Ready(Err(ToyError::Late)),
+            _ => Poll::Pending,
+        }
+    }
+    fn wait(&mut self, ticket: &mut ToyTicket, _: Option<&Deadline>) -> Poll<Result<(), ToyError>> {
+        match ticket.how {
+            Ticket::Well => Poll::Ready(Ok(())),
+            Ticket::Late => Poll::Ready(Err(ToyError::Late)),
+            Ticket::Never => Poll::Pending, // the limit has passed
+        }
+    }
+    fn lost(&mut self) -> Option<ToyError> {
+        if std::mem::take(&mut self.kill) {
+            resume_unwind(Box::new("the owner's own code"));
+        }
+        None
+    }
+}

@@ -1,0 +1,185 @@
+//! Executors of the toy, and short ways to use them.
+
+use super::*;
+use crate::core::actor::admission::Refused;
+use crate::core::actor::gate::Permit;
+use crate::core::actor::launch::{Ready, Start};
+use crate::core::actor::park::block_on;
+use crate::core::actor::shared::{Core, Limits};
+use crate::core::actor::submission::{Submission, Wait};
+use crate::core::store::NodeId;
+use crate::core::store::slot::{Outcome, Slot};
+use crate::core::store::tag::Tag;
+use crate::core::store::task::Task;
+use crate::core::sync::{Arc, Deadline};
+use std::time::Duration;
+
+/// An executor of the toy.
+pub type Ex = Arc<Core<ToyEngine>>;
+/// A slot of the toy.
+pub type ToySlot = Arc<Slot<Toy>>;
+/// The end of a wait.
+pub type End = Outcome<u32, ToyError>;
+/// Interest in results of the toy.
+pub type Sub = Submission<ToyEngine>;
+
+/// An executor with room for `fragments`.
+pub fn start(fragments: usize, engine: ToyEngine) -> Ex {
+    let limits = Limits {
+        fragments,
+        bytes: 8,
+        lending: true,
+    };
+    Core::start(limits, engine, "owner".into()).expect("a thread")
+}
+
+/// The same without an owner's thread: [`Core::step`] drives it.
+pub fn idle(fragments: usize, engine: ToyEngine) -> Ex {
+    let limits = Limits {
+        fragments,
+        bytes: 8,
+        lending: true,
+    };
+    Core::idle(limits, engine)
+}
+
+/// Closes an executor without an owner's thread, and drives it until it is done.
+pub fn step_down(ex: &Ex) {
+    ex.close();
+    while !ex.is_done() {
+        assert!(ex.step(), "closed, and nothing to do");
+    }
+    joined(ex);
+}
+
+/// Closes and joins.
+pub fn shutdown(ex: &Ex) {
+    ex.close();
+    joined(ex);
+}
+
+/// Waits for the owner's end.
+pub fn joined(ex: &Ex) {
+    block_on(ex.closed(), None).expect("no deadline");
+    assert_eq!(ex.gate().admission.queued(), 0, "a permit is missing");
+}
+
+/// At rest nothing is left.
+pub fn nothing_left(ex: &Ex, nodes: impl IntoIterator<Item = NodeId>) {
+    nodes.into_iter().for_each(|id| ex.store().release_node(id));
+    assert_eq!(
+        ex.store().nodes(),
+        0,
+        "a node without references is still in the store"
+    );
+}
+
+/// Submits nodes, waiting for room; nothing if the executor has closed.
+pub fn submit_all(ex: &Ex, ask: Ask, tag: Tag, start: Start) -> Result<Option<Sub>, ToyError> {
+    let ready = Ready::cut(ask)?;
+    if ready.work().is_none() {
+        return Ok(Some(Core::join(ex, ready, &tag)));
+    }
+    match block_on(ex.admit(0, &tag), None).expect("no deadline") {
+        Ok(permit) => Core::launch(ex, ready, permit, tag, start, None).map(Some),
+        Err(_) => Ok(None),
+    }
+}
+
+/// Submits one node for the owner to run.
+pub fn submit_node(ex: &Ex, tensor: &Tensor) -> Option<Sub> {
+    submit_all(ex, Ask::new(ex, &[tensor]), Tag::default(), Start::Post).expect("a good graph")
+}
+
+/// Submits node `id`. `inputs` are nodes submitted before.
+pub fn submit(ex: &Ex, id: NodeId, add: u32, inputs: &[NodeId]) -> Option<Sub> {
+    submit_tagged(ex, id, add, inputs, Tag::default())
+}
+
+/// The same with a tag.
+pub fn submit_tagged(ex: &Ex, id: NodeId, add: u32, inputs: &[NodeId], tag: Tag) -> Option<Sub> {
+    submit_as(ex, &by_name(id, add, inputs), tag, Start::Post)
+}
+
+/// Runs node `id`: on this thread, if nobody drives.
+pub fn run(ex: &Ex, id: NodeId, add: u32, inputs: &[NodeId]) -> Option<Sub> {
+    submit_as(ex, &by_name(id, add, inputs), Tag::default(), Start::Run)
+}
+
+fn submit_as(ex: &Ex, tensor: &Tensor, tag: Tag, start: Start) -> Option<Sub> {
+    submit_all(ex, Ask::new(ex, &[tensor]), tag, start).expect("a good graph")
+}
+
+fn by_name(id: NodeId, add: u32, inputs: &[NodeId]) -> Tensor {
+    let inputs: Vec<Tensor> = inputs.iter().map(|&id| named(id)).collect();
+    node(id, add, &inputs.iter().collect::<Vec<_>>())
+}
+
+/// The same with a permit that was asked for already.
+pub fn submit_with(
+    ex: &Ex,
+    permit: Result<Permit, Refused>,
+    id: NodeId,
+    add: u32,
+    inputs: &[NodeId],
+) -> Option<Sub> {
+    let tensor = by_name(id, add, inputs);
+    let ready = Ready::cut(Ask::new(ex, &[&tensor])).expect("a good graph");
+    let permit = permit.ok()?;
+    let launched = Core::launch(ex, ready, permit, Tag::default(), Start::Post, None);
+    Some(launched.expect("a good graph"))
+}
+
+/// A deadline that has passed.
+pub fn late() -> Tag {
+    let deadline = Deadline::after(Duration::ZERO).expect("the clock goes on");
+    deadline.left(); // under a model: it has passed from the second look on
+    Tag {
+        deadline: Some(deadline),
+        ..Tag::default()
+    }
+}
+
+/// How a submission ended.
+pub fn end(submission: &Sub) -> End {
+    peek(&submission.outputs()[0]).expect("it has ended")
+}
+
+/// The outcome of a slot, if there is one.
+pub fn peek(slot: &ToySlot) -> Option<End> {
+    slot.peek(|outcome| match outcome {
+        Outcome::Ready(value) => Outcome::Ready(*value),
+        Outcome::Failed(error) => Outcome::Failed(error.clone()),
+        Outcome::Cancelled => Outcome::Cancelled,
+        Outcome::Expired => Outcome::Expired,
+        Outcome::Closed => Outcome::Closed,
+    })
+}
+
+/// Waits as a thread does.
+pub fn wait(submission: &Sub) -> End {
+    assert!(submission.wait(None));
+    end(submission)
+}
+
+/// Waits as a task does.
+pub fn wait_async(submission: &Sub) -> End {
+    let mut wait = Wait::default();
+    block_on(
+        std::future::poll_fn(|cx| submission.poll(cx, &mut wait)),
+        None,
+    )
+    .expect("no deadline");
+    submission.deregister(&mut wait);
+    end(submission)
+}
+
+/// A slot by itself.
+pub fn slot() -> ToySlot {
+    tagged_slot(Tag::default())
+}
+
+/// A slot of work that came with a tag.
+pub fn tagged_slot(tag: Tag) -> ToySlot {
+    Arc::new(Slot::new(1, 1, Arc::new(Task::new(1, tag))))
+}
