@@ -3,6 +3,7 @@
 
 use crate::{SCENARIOS, Scenario};
 use counts::Seen;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Instant;
@@ -69,10 +70,11 @@ pub fn check(name: &str) {
     let runs = Arc::new(AtomicUsize::new(0));
     let counted = runs.clone();
     let start = Instant::now();
-    explore(scenario, move || {
+    let explored = move || {
         counted.fetch_add(1, Relaxed);
         body();
-    });
+    };
+    told(move || explore(scenario, explored));
     let (runs, seen) = (runs.load(Relaxed), counts::with(|seen| seen.clone()));
     let seconds = start.elapsed().as_secs_f64();
     println!("{name:26} {runs:>9} executions {seconds:>8.3} s  {seen:?}");
@@ -88,6 +90,19 @@ pub fn check(name: &str) {
             );
         }
     }
+}
+
+/// Panics with text where the scenario panics: the test harness waits forever for a test whose
+/// payload panics when it is dropped, and prints nothing of one that was resumed.
+fn told(run: impl FnOnce()) {
+    let Err(payload) = catch_unwind(AssertUnwindSafe(run)) else {
+        return;
+    };
+    let literal = payload.downcast_ref::<&str>().copied();
+    let text = literal.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+    let text = text.unwrap_or("a payload that is not text").to_owned();
+    std::mem::forget(payload);
+    panic!("the scenario panicked: {text}");
 }
 
 #[cfg(candlewick_loom)]
@@ -116,7 +131,12 @@ fn explore(_: &Scenario, f: impl Fn() + Send + Sync + 'static) {
     }
 }
 
+/// Some scenarios wait for a clock: they stop at `CANDLEWICK_SECONDS`, but not before the tenth time.
 #[cfg(not(any(candlewick_loom, candlewick_shuttle)))]
 fn explore(_: &Scenario, f: impl Fn() + Send + Sync + 'static) {
-    (0..iterations()).for_each(|_| f());
+    let asked = std::env::var("CANDLEWICK_SECONDS").ok();
+    let seconds = asked.map_or(u64::MAX, |n| n.parse().expect("a number"));
+    let start = Instant::now();
+    let runs = (0..iterations()).take_while(|run| *run < 10 || start.elapsed().as_secs() < seconds);
+    runs.for_each(|_| f());
 }

@@ -77,7 +77,7 @@ faults! {
     "core/actor/park.rs": "        state.woken = true;\n" => "", publish_vs_await, STUCK;
     "core/actor/park.rs": "        if asleep {\n" => "        if !asleep {\n", publish_vs_await, STUCK;
     "core/actor/park.rs": "            state.asleep = true;\n            state = self.wake.wait(state);" => "            state = self.wake.wait(state);", publish_vs_await, STUCK;
-    "core/panics.rs": "    if let Err(again) = catch(|| drop(payload)) {\n        std::mem::forget(again);\n    }" => "    drop(payload);", panics_twice, "left == right";
+    "core/panics.rs": "    if let Err(again) = catch(|| drop(payload)) {\n        std::mem::forget(again);\n    }" => "    drop(payload);", panics_twice, "the scenario panicked: a destructor";
     "core/panics.rs": "    if let Err(again) = catch(|| drop(payload)) {\n        std::mem::forget(again);\n    }" => "    drop(catch(|| drop(payload)));", panics_twice, "left == right";
     "core/panics.rs": "    catch(run).map_err(discard).ok()" => "    Some(run())", dropped_work_panics, "left == right";
     // the store
@@ -271,5 +271,5 @@ faults! {
     // submissions
     "core/actor/submission.rs": "let interested = self.cancelled.load(Relaxed) == 0;" => "let interested = self.cancelled.load(Relaxed) < 2;", two_withdraw, "FAILED";
     "core/actor/submission.rs": "if self.cancelled.swap(1, Relaxed) != 0 {" => "if self.cancelled.swap(1, Relaxed) > 1 {", two_withdraw, "FAILED";
-    "core/actor/submission.rs": "drop(unwanted);" => "", two_withdraw, "is still there";
+    "core/actor/submission.rs": "foreign.push((woken, output.task().output_gone()));" => "let gone = if true { None } else { output.task().output_gone() };\n            foreign.push((woken, gone));", two_withdraw, "is still there";
 }
