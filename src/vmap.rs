@@ -83,11 +83,16 @@ impl<R: Results> Vmap<'_, R> {
     /// with none, for then nothing tells what the results would be; [`Error::Arguments`]; what the
     /// function returns; results whose number, shapes or dtypes differ from item to item; and those
     /// of [`Executor::submit`]. If the work of one item fails, the handle gets its error.
+    ///
+    /// # Panics
+    /// If the function panics, in the calling thread; the items before it have been submitted, and are
+    /// withdrawn.
     pub fn submit<A: Argument>(&self, arguments: &[A]) -> Result<Handle<R>> {
         self.submit_with(arguments, Submit::new())
     }
 
-    /// The same, submitting each as `how` says.
+    /// The same, submitting each as `how` says. Its deadline holds for each item by itself, for each wait
+    /// for room in the queue, and for putting the results together.
     ///
     /// # Errors
     /// [`Error::DeadlineExceeded`], and those of [`submit`](Self::submit).
@@ -104,7 +109,7 @@ impl<R: Results> Vmap<'_, R> {
     pub fn submit_with<A: Argument>(&self, arguments: &[A], how: Submit) -> Result<Handle<R>> {
         let arguments = arguments
             .iter()
-            .map(|argument| self.ready(argument.given()));
+            .map(|argument| self.ready(argument.given(), &how));
         let arguments: Vec<LazyTensor> = arguments.collect::<Result<_>>()?;
         let mut columns: Vec<Vec<LazyTensor>> = Vec::new();
         for item in 0..self.items(&arguments)? {
@@ -145,12 +150,12 @@ impl<R: Results> Vmap<'_, R> {
     }
 
     /// An argument that need not be computed for each item.
-    fn ready(&self, given: Given<'_>) -> Result<LazyTensor> {
+    fn ready(&self, given: Given<'_>, how: &Submit) -> Result<LazyTensor> {
         match given {
             Given::Tensor(tensor) => Ok(LazyTensor::from(tensor)),
             Given::Lazy(tensor) => {
                 if tensor.0.is_computed() {
-                    drop(self.executor.submit(tensor)?);
+                    drop(self.executor.submit_with(tensor, how.clone())?);
                 }
                 Ok(tensor.clone())
             }
