@@ -4,6 +4,7 @@ use crate::common::{
     MODEL, Served, agent, eventually, limits, simulated, start, start_on, texts, vectors,
 };
 use base64::Engine as _;
+use candlewick::device::Script;
 use candlewick::models::{SentenceEncoder, bert};
 use candlewick::nn::VarBuilder;
 use candlewick::{DType, Device, Params};
@@ -223,6 +224,15 @@ fn without_waiting(served: &Served) -> TcpStream {
     socket
 }
 
+/// Lets a device go on at the end, also of a test that fails: its threads are waited for.
+struct Resumed<'a>(&'a Script);
+
+impl Drop for Resumed<'_> {
+    fn drop(&mut self) {
+        self.0.resume();
+    }
+}
+
 #[test]
 fn a_client_that_goes_away_withdraws() {
     let served = simulated(limits());
@@ -231,13 +241,14 @@ fn a_client_that_goes_away_withdraws() {
     std::thread::scope(|scope| {
         let first = scope.spawn(|| served.embed(&json!(TEXTS[0])));
         served.script.wait_until_held(); // with the first alone: a batch takes up to 64
+        let resumed = Resumed(&served.script);
         let socket = without_waiting(&served);
         eventually("all is queued", || {
             served.metric("candlewick_live_nodes ") == 65.0
         });
         drop(socket);
         eventually("all is withdrawn", || cancelled() == 64.0);
-        served.script.resume();
+        drop(resumed);
         assert_eq!(first.join().unwrap().0, 200);
     });
     assert_eq!(served.metric("candlewick_tokens_under_way"), 0.0);
