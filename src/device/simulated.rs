@@ -13,6 +13,7 @@ use crate::plan::{Fused, Product};
 use candle_core::{Device, Tensor};
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::thread::JoinHandle;
@@ -69,8 +70,6 @@ struct State {
     began: Option<Instant>,
     /// Whether a simulation of a whole executor says when to look.
     stepped: bool,
-    /// Whether the stream has been dropped.
-    gone: bool,
 }
 
 /// What one ticket stands for.
@@ -78,8 +77,8 @@ struct Given {
     number: u64,
     /// When it ends; never, if that is what is to happen.
     ends: Option<Instant>,
-    /// Whether the bell has been rung for it.
-    rung: bool,
+    /// To be rung when it has ended, once; of the executor that took the ticket.
+    bell: Option<Bell>,
 }
 
 /// Something that goes wrong.
@@ -96,7 +95,7 @@ pub enum Fault {
         /// Bytes that were left.
         left: u64,
     },
-    /// A panic with this message.
+    /// A panic with this message: at a step, of the operation; at a ticket, of the owner.
     Panic(String),
     /// The device is lost.
     Lost(String),
@@ -123,12 +122,14 @@ impl Script {
         state.ticket_latency = ticket;
     }
 
-    /// What happens at step number `step`, once.
+    /// What happens at step number `step`, once. Steps are counted from 0, those that are issued again
+    /// after a late error too.
     pub fn at_step(&self, step: u64, fault: Fault) {
         self.state().at_step.insert(step, fault);
     }
 
-    /// What happens when ticket number `ticket` ends, once.
+    /// What happens when ticket number `ticket` ends, once. Tickets are counted from 0, those of fragments
+    /// that are issued again after a late error too.
     pub fn at_ticket(&self, ticket: u64, fault: Fault) {
         self.state().at_ticket.insert(ticket, fault);
     }
@@ -143,8 +144,8 @@ impl Script {
         self.state().tickets
     }
 
-    /// Of the time since the device was first given work until it has done all that it has been given: how
-    /// much of it the device was idle, and all of it.
+    /// The idle time and the whole time, from the beginning of the first ticket's work until the last one
+    /// ends.
     pub fn idle(&self) -> (Duration, Duration) {
         let state = self.state();
         let all = match (state.began, state.free_at) {
@@ -191,7 +192,7 @@ impl Script {
         self.state().held = true;
     }
 
-    /// Waits until a step has met [`Script::hold`]: the owner is then busy.
+    /// Waits until a step has met [`Script::hold`], so that the owner is busy: for ever if none comes.
     pub fn wait_until_held(&self) {
         let mut state = self.state();
         while !state.holding {
@@ -229,23 +230,20 @@ impl Script {
     }
 
     /// Gives the device the commands since the last ticket.
-    fn issue(&self) -> Ticket {
+    fn issue(&self, bell: Option<Bell>) -> Ticket {
         let mut state = self.state();
         let number = state.tickets;
         state.tickets += 1;
-        let work = std::mem::take(&mut state.issued) + state.ticket_latency;
+        let work = std::mem::take(&mut state.issued).saturating_add(state.ticket_latency);
         let now = now();
         let begins = state.free_at.map_or(now, |free| free.max(now));
         let never = state.at_ticket.get(&number) == Some(&Fault::NeverEnds);
-        let ends = (!never).then(|| begins + work);
+        let free_at = begins.checked_add(work); // never, if that is later than the clock reaches
+        let ends = free_at.filter(|_| !never);
         state.began.get_or_insert(begins);
-        state.busy += work;
-        state.free_at = Some(begins + work);
-        state.queue.push_back(Given {
-            number,
-            ends,
-            rung: false,
-        });
+        state.busy = state.busy.saturating_add(work);
+        state.free_at = free_at.or(Some(begins));
+        state.queue.push_back(Given { number, ends, bell });
         self.0.changed.notify_all();
         Ticket(number)
     }
@@ -260,7 +258,9 @@ impl Script {
             if given.ends.is_none_or(|ends| ends > now) {
                 return None;
             }
-            state.queue.pop_front();
+            let ended = state.queue.pop_front();
+            let bell = ended.and_then(|given| given.bell);
+            bell.inspect(Bell::ring); // of another executor, perhaps
         }
         Some(state.at_ticket.remove(&ticket.0))
     }
@@ -287,25 +287,18 @@ impl Script {
         }
     }
 
-    /// The life of the thread that rings the bell when a ticket has ended.
-    fn ring_when_due(&self, bell: &Bell) {
+    /// The life of the thread that rings the bells when tickets have ended, until its stream is `gone`.
+    fn ring_when_due(&self, gone: &AtomicBool) {
         let mut state = self.state();
-        while !state.gone {
-            let due = state.queue.iter().find(|given| !given.rung);
-            let due = due.and_then(|given| Some((given.number, given.ends?)));
-            let left = due.map(|(_, ends)| ends.saturating_duration_since(Instant::now()));
+        // ORDERING: Relaxed; set under the lock.
+        while !gone.load(Ordering::Relaxed) {
+            let due = state.queue.iter_mut().find(|given| given.bell.is_some());
+            let left = due.as_ref().and_then(|given| given.ends);
+            let left = left.map(|ends| ends.saturating_duration_since(Instant::now()));
             state = match (due, left) {
-                (Some((number, _)), Some(Duration::ZERO)) => {
-                    for given in state
-                        .queue
-                        .iter_mut()
-                        .filter(|given| given.number == number)
-                    {
-                        given.rung = true;
-                    }
-                    drop(state);
-                    bell.ring();
-                    self.state()
+                (Some(given), Some(Duration::ZERO)) => {
+                    given.bell.take().inspect(Bell::ring);
+                    state
                 }
                 (_, Some(left)) => {
                     let waited = self.0.changed.wait_timeout(state, left);
@@ -361,7 +354,10 @@ impl fmt::Debug for Script {
 pub(crate) struct Simulated {
     script: Script,
     cpu: Box<dyn CommandStream>,
+    bell: Option<Bell>,
+    /// The thread that rings the bells, and whether it is to end.
     clock: Option<JoinHandle<()>>,
+    gone: Arc<AtomicBool>,
 }
 
 impl Simulated {
@@ -369,7 +365,9 @@ impl Simulated {
         Self {
             script,
             cpu,
+            bell: None,
             clock: None,
+            gone: Arc::default(),
         }
     }
 
@@ -397,10 +395,11 @@ impl CommandStream for Simulated {
     }
     fn attach(&mut self, bell: Bell) -> bool {
         if !self.script.state().stepped {
-            let script = self.script.clone();
-            let ring = move || script.ring_when_due(&bell);
+            let (script, gone) = (self.script.clone(), self.gone.clone());
+            let ring = move || script.ring_when_due(&gone);
             let thread = std::thread::Builder::new().name("candlewick-simulated".into());
             self.clock = thread.spawn(ring).ok();
+            self.bell = self.clock.as_ref().map(|_| bell);
         }
         // without a thread the owner waits itself; a simulation of a whole executor looks at each step
         self.clock.is_some() || self.script.state().stepped
@@ -450,7 +449,7 @@ impl CommandStream for Simulated {
         Ok(tensors.to_vec())
     }
     fn ticket(&mut self) -> Ticket {
-        self.script.issue()
+        self.script.issue(self.bell.clone())
     }
     fn poll(&mut self, ticket: Ticket) -> Poll<Result<(), Cause>> {
         match self.script.ended(ticket) {
@@ -479,7 +478,9 @@ impl CommandStream for Simulated {
 
 impl Drop for Simulated {
     fn drop(&mut self) {
-        self.script.state().gone = true;
+        let state = self.script.state();
+        self.gone.store(true, Ordering::Relaxed); // ORDERING: Relaxed; under the lock
+        drop(state);
         self.script.0.changed.notify_all();
         if let Some(clock) = self.clock.take() {
             clock.join().unwrap_or_else(discard);

@@ -104,6 +104,35 @@ fn a_ticket_that_never_ends() {
     });
 }
 
+/// A script outlives its executor, and a second one uses it: each is told of its own tickets.
+#[test]
+fn a_script_serves_one_executor_after_another() {
+    within_limit(|| {
+        let script = Script::new();
+        script.latency(MS(0), MS(5));
+        for round in 1..=2 {
+            let builder = Executor::builder(&Device::Cpu).simulated(&script);
+            let executor = builder.build().unwrap();
+            let handle = executor.submit(&add(&tensor(1.0), 1.0)).unwrap();
+            assert_eq!(value(&handle.wait().unwrap()), 2.0);
+            assert_eq!(script.tickets(), round);
+        }
+    });
+}
+
+/// A latency that the clock cannot reach is a ticket that never ends, on the engine's side of its limit.
+#[test]
+fn a_latency_without_end_is_a_ticket_without_end() {
+    within_limit(|| {
+        let script = Script::new();
+        script.latency(Duration::MAX, Duration::MAX);
+        let builder = Executor::builder(&Device::Cpu).simulated(&script);
+        let executor = builder.ticket_limit(MS(50)).build().unwrap();
+        let error = executor.run(&add(&tensor(1.0), 1.0)).unwrap_err();
+        assert!(matches!(error, Error::OwnerLost(_)), "{error:?}");
+    });
+}
+
 /// Work that has begun on the device ends; what has not is not begun.
 #[test]
 fn an_abort_while_something_is_in_flight() {
