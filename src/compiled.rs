@@ -148,8 +148,8 @@ impl<R: Results> Compiled<'_, R> {
     /// ```
     pub fn submit_with<A: Argument>(&self, arguments: &[A], how: Submit) -> Result<Handle<R>> {
         let asked = self.shared.call(arguments)?;
-        let executor = &self.shared.executor;
-        executor.queue(asked, &how, Start::Post).map(Handle::new)
+        let pending = (self.shared.executor).queue(asked, &how, Start::Post, "submit");
+        pending.map(Handle::new)
     }
 
     /// Calls the function and returns its results, as [`Executor::run`] does: on the CPU device, this
@@ -196,7 +196,7 @@ impl<R: Results> Compiled<'_, R> {
     /// ```
     pub fn run_async<A: Argument>(&self, arguments: &[A]) -> RunAsync<R> {
         let asked = self.shared.call(arguments);
-        RunAsync::new(&self.shared.executor, asked, Submit::new())
+        self.shared.executor.run_asked_async(asked, Submit::new())
     }
 
     /// Calls the function if the queue has room and nobody waits for it.
@@ -205,10 +205,8 @@ impl<R: Results> Compiled<'_, R> {
     /// [`Error::QueueFull`], and those of [`Compiled::submit`].
     pub fn try_submit<A: Argument>(&self, arguments: &[A]) -> Result<Handle<R>> {
         let asked = self.shared.call(arguments)?;
-        let executor = &self.shared.executor;
-        executor
-            .try_queue(asked, &Submit::new(), Start::Post)
-            .map(Handle::new)
+        let pending = self.shared.executor.try_queue(asked, &Submit::new());
+        pending.map(Handle::new)
     }
 
     /// Calls the function, and awaits room in the queue. If the function has to be traced, that is

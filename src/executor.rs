@@ -3,15 +3,13 @@
 mod builder;
 mod closing;
 mod queueing;
-mod running;
 mod stats;
 mod submitting;
 
 pub use builder::Builder;
 pub(crate) use queueing::Asked;
-pub use running::RunAsync;
 pub use stats::{Health, Stats};
-pub use submitting::SubmitAsync;
+pub use submitting::{RunAsync, SubmitAsync};
 
 use crate::core::actor::driving::is_driving;
 use crate::core::actor::launch::Start;
@@ -136,7 +134,8 @@ impl Executor {
         how: &Submit,
     ) -> Result<Handle<R>> {
         let asked = self.ask(outputs)?;
-        self.queue(asked, how, Start::Post).map(Handle::new)
+        self.queue(asked, how, Start::Post, "submit")
+            .map(Handle::new)
     }
 
     /// Computes outputs and returns their values: what [`Executor::submit`] and [`Handle::wait`] do, in
@@ -184,7 +183,7 @@ impl Executor {
         if asked.ready.work().is_some() && is_driving(self.core().gate()) {
             return Err(Error::WouldDeadlock { call: "run" });
         }
-        let pending = self.queue(asked, how, Start::Run)?;
+        let pending = self.queue(asked, how, Start::Run, "run")?;
         pending.wait("run", None)?;
         pending.finished()
     }
@@ -227,8 +226,7 @@ impl Executor {
     /// # Ok::<_, Box<dyn std::error::Error>>(()) }).unwrap();
     /// ```
     pub fn run_async_with<O: Outputs>(&self, outputs: O, how: Submit) -> RunAsync<O::Results> {
-        let asked = self.ask(outputs);
-        RunAsync::new(self, asked, how)
+        self.run_asked_async(self.ask(outputs), how)
     }
 
     /// For a simulation: does what the owner's thread would do, once. `false` if there was nothing.
@@ -263,7 +261,7 @@ impl Executor {
         how: Submit,
     ) -> Result<Handle<O::Results>> {
         let asked = self.ask(outputs)?;
-        self.try_queue(asked, &how, Start::Post).map(Handle::new)
+        self.try_queue(asked, &how).map(Handle::new)
     }
 
     /// Submits, and awaits room in the queue; in one line with the threads that wait for it.

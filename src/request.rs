@@ -3,7 +3,7 @@
 
 use crate::core::actor::launch::{Packed, Request};
 use crate::core::actor::shared::Core;
-use crate::core::store::node_store::{Held, NodeStore};
+use crate::core::store::node_store::{Found, Held, NodeStore};
 use crate::core::store::slot::Lean;
 use crate::device::runner::{Runner, Tensors};
 use crate::device::work::{Output, Work};
@@ -14,6 +14,7 @@ use crate::plan::{Explanation, Planner, Prepared};
 use candle_core::{DeviceLocation, Shape};
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
+use std::cell::Cell;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -100,12 +101,12 @@ impl Home for ExecutorHome {
 impl ExecutorHome {
     /// The result of a node that was submitted here, if it may be leaned on; an error if it cannot be used
     /// here.
-    pub(crate) fn submitted(&self, node: &Node, lean: Lean) -> Result<Option<Held<Tensors>>> {
+    fn submitted(&self, node: &Node, lean: Lean) -> Result<Found<Tensors>> {
         if node.location != self.location && !node.may_be_on_host() {
             return Err(self.foreign(node.location));
         }
         match node.home.get() {
-            None => Ok(None),
+            None => Ok(Found::Nothing),
             Some(home) => {
                 self.check(node, &**home)?;
                 Ok(NodeStore::acquire(self.core.store(), node.id, lean))
@@ -115,7 +116,7 @@ impl ExecutorHome {
 
     /// What a cut asks about each node before anything is claimed.
     pub(crate) fn asking(&self) -> impl Fn(&Node) -> Result<Option<Held<Tensors>>> {
-        |node: &Node| self.submitted(node, Lean::Any)
+        |node: &Node| self.submitted(node, Lean::Any).map(Found::held)
     }
 
     /// The refusal of a tensor on another device.
@@ -172,7 +173,7 @@ impl Graph {
         tensors: impl IntoIterator<Item = &'a LazyTensor>,
     ) -> Result<Explanation> {
         let (nodes, _) = distinct(tensors);
-        let fragment = Fragment::cut(&nodes, |node| home.submitted(node, Lean::Any))?;
+        let fragment = Fragment::cut(&nodes, home.asking())?;
         home.check_bytes(fragment.host_bytes)?;
         Ok(home.planner.explain(&fragment))
     }
@@ -196,15 +197,26 @@ impl Request<Runner> for Graph {
     fn cut(&self, places: &[usize], lean: Lean) -> Result<Cut> {
         let home = &*self.home;
         let asked = || places.iter().map(|&place| &self.nodes[place]);
-        let submitted = |node: &Node| home.submitted(node, lean);
+        let passed_over = Cell::new(0);
+        let submitted = |node: &Node| {
+            let found = home.submitted(node, lean)?;
+            passed_over.update(|nodes| nodes + u64::from(matches!(found, Found::PassedOver)));
+            Ok(found.held())
+        };
         let cut = match home.planner.find(asked(), submitted)? {
             Some((prepared, host_bytes)) => Cut::Planned {
                 prepared,
                 host_bytes,
             },
-            None => Cut::New(Fragment::cut(asked(), submitted)?),
+            None => {
+                passed_over.set(0); // by a walk that is not used
+                Cut::New(Fragment::cut(asked(), submitted)?)
+            }
         };
         home.check_bytes(cut.host_bytes())?;
+        if passed_over.get() > 0 {
+            home.core.store().count_recomputed(passed_over.get());
+        }
         Ok(cut)
     }
 
@@ -249,7 +261,7 @@ impl Request<Runner> for Call {
         Ok(())
     }
 
-    /// Not asked for: a call comes with what it needs, and no other launch can claim ids that are new.
+    /// Never called: the ids of a call are new, so that it loses no claim.
     fn cut(&self, _: &[usize], _: Lean) -> Result<Cut> {
         Err(Error::Closed)
     }

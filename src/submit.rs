@@ -30,7 +30,8 @@ use std::time::{Duration, Instant};
 pub struct Submit {
     deadline: Option<Instant>,
     priority: Priority,
-    session: Option<Session>,
+    /// Who takes the turn, if not the thread that submits.
+    producer: Option<u64>,
 }
 
 impl Submit {
@@ -52,7 +53,7 @@ impl Submit {
         }
     }
 
-    /// A deadline so long from now. One that is further than the clock reaches is none.
+    /// A deadline `time` from now; none if that is later than an `Instant` can be.
     pub fn within(time: Duration) -> Self {
         Self {
             deadline: now().checked_add(time),
@@ -60,15 +61,15 @@ impl Submit {
         }
     }
 
-    /// Before what is less urgent, after what is more.
+    /// The priority of the work, [`Priority::Normal`] by default.
     pub fn priority(self, priority: Priority) -> Self {
         Self { priority, ..self }
     }
 
-    /// In the turn of a session.
+    /// Takes the turns of `session` instead of those of the thread that submits.
     pub fn session(self, session: &Session) -> Self {
         Self {
-            session: Some(session.clone()),
+            producer: Some(session.0),
             ..self
         }
     }
@@ -82,12 +83,15 @@ impl Submit {
         }
     }
 
+    /// In the turn of this thread, if it is in no session's: for a future that is polled elsewhere.
+    pub(crate) fn by_this_thread(self) -> Self {
+        let producer = Some(self.producer.unwrap_or_else(this_thread));
+        Self { producer, ..self }
+    }
+
     pub(crate) fn tag(&self) -> Tag {
         Tag {
-            producer: match &self.session {
-                Some(session) => session.0,
-                None => this_thread(),
-            },
+            producer: self.producer.unwrap_or_else(this_thread),
             priority: self.priority,
             deadline: self.deadline.map(Deadline::at),
         }

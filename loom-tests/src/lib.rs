@@ -38,6 +38,7 @@ pub mod scenarios {
     pub mod versions;
     pub mod withdraw;
 }
+pub mod threads;
 pub mod toy;
 
 /// One scenario.
@@ -196,11 +197,15 @@ scenarios! {
     turns::claimant_is_dropped, None, false, [];
     turns::late_vs_submit, Some(1), false, ["expired", "ran"];
     turns::late_vs_dependent, Some(2), false, ["expired", "ran"];
+    turns::dropped_late, Some(2), false, [];
+    turns::dropped_late_vs_submit, Some(1), false, ["expired", "shared"];
     turns::lift_received, Some(2), false, [];
     turns::flood_vs_single, Some(3), false, ["last", "between"];
     lending::run_alone, Some(2), false, [];
     lending::run_vs_owner, Some(2), false, ["lent", "owner"];
     lending::two_runs, Some(1), false, ["one drove", "both drove"];
+    lending::poll_vs_submit, Some(2), false, ["lent", "owner"];
+    lending::poll_vs_close, Some(2), false, ["ran", "refused"];
     lending::lend_vs_owner, Some(2), false, ["lent", "owner"];
     lending::two_lenders, Some(1), false, [];
     lending::timed_wait_lends, Some(2), false, ["in time", "lent", "owner"];

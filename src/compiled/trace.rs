@@ -174,7 +174,7 @@ fn captured_by(source: &Source<NodeId>, home: &ExecutorHome) -> Option<Source<Su
     Some(match source {
         Source::Leaf(tensor, kept) => Source::Leaf(tensor.clone(), kept.clone()),
         Source::Submitted(id) => {
-            Source::Submitted(NodeStore::acquire(home.core.store(), *id, Lean::Any)?)
+            Source::Submitted(NodeStore::acquire(home.core.store(), *id, Lean::Any).held()?)
         }
     })
 }

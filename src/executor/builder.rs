@@ -157,7 +157,11 @@ impl Builder {
 
     /// How long a device that goes on when it returns may take for one batch before it counts as lost;
     /// 120 s by default. A device that has faulted may never tell that it is done: this is what resolves
-    /// the handles then.
+    /// the handles then. `Duration::MAX` is no limit, and with zero the device is lost at the first batch
+    /// that has not ended at once.
+    ///
+    /// It holds where a device can be asked without waiting: today that is the simulated one. On CUDA and
+    /// Metal the owner waits in the driver, as long as that takes.
     pub fn ticket_limit(mut self, limit: Duration) -> Self {
         self.ticket_limit = limit;
         self

@@ -1,8 +1,8 @@
 //! From outputs to a queued fragment: cut, admit, launch.
 
-use super::{Executor, SubmitAsync};
+use super::{Executor, RunAsync, SubmitAsync};
 use crate::core::actor::admission::Refused;
-use crate::core::actor::driving::{Waiting, would_sleep_for_ever};
+use crate::core::actor::driving::{Waiting, is_driving, would_sleep_for_ever};
 use crate::core::actor::gate::Permit;
 use crate::core::actor::launch::{Ready, Start};
 use crate::core::actor::park::block_on;
@@ -20,7 +20,7 @@ use crate::submit::Submit;
 use smallvec::SmallVec;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
-use std::task::Poll;
+use std::task::{Context, Poll};
 
 /// What is asked of an executor, cut and not admitted, and for each requested result, which node it is.
 pub(crate) struct Asked<A: Ask> {
@@ -36,12 +36,14 @@ impl Executor {
         Ok(Asked { ready, places })
     }
 
-    /// Queues or runs, and waits while the queue is full.
+    /// Queues or runs, and waits while the queue is full. `call` is the method that is named if this would
+    /// be for ever.
     pub(crate) fn queue(
         &self,
         asked: Asked<impl Ask>,
         how: &Submit,
         start: Start,
+        call: &'static str,
     ) -> Result<Pending> {
         let tag = how.tag();
         let Some(bytes) = asked.ready.work().map(Cut::host_bytes) else {
@@ -49,19 +51,14 @@ impl Executor {
         };
         let deadline = how.checked_deadline()?;
         let permit = match self.core().try_admit(bytes) {
-            Err(Refused::Full) => self.wait_for_room(bytes, &tag, deadline.as_ref())?,
+            Err(Refused::Full) => self.wait_for_room(bytes, &tag, deadline.as_ref(), call)?,
             other => other.map_err(|refused| self.refusal(refused, bytes))?,
         };
         self.launch(asked, permit, tag, start)
     }
 
-    /// Queues or runs if there is room.
-    pub(crate) fn try_queue(
-        &self,
-        asked: Asked<impl Ask>,
-        how: &Submit,
-        start: Start,
-    ) -> Result<Pending> {
+    /// Queues if there is room.
+    pub(crate) fn try_queue(&self, asked: Asked<impl Ask>, how: &Submit) -> Result<Pending> {
         let tag = how.tag();
         let Some(bytes) = asked.ready.work().map(Cut::host_bytes) else {
             return Ok(self.join(asked, &tag));
@@ -69,30 +66,41 @@ impl Executor {
         how.checked_deadline()?;
         let permit = self.core().try_admit(bytes);
         let permit = permit.map_err(|refused| self.refusal(refused, bytes))?;
-        self.launch(asked, permit, tag, start)
+        self.launch(asked, permit, tag, Start::Post)
     }
 
-    /// Queues, and awaits room.
-    async fn queue_async(&self, asked: Asked<impl Ask>, how: Submit, tag: Tag) -> Result<Pending> {
+    /// Queues or runs, and awaits room.
+    async fn queue_async(
+        &self,
+        asked: Asked<impl Ask>,
+        how: Submit,
+        start: Start,
+        call: &'static str,
+    ) -> Result<Pending> {
+        let tag = how.tag();
         let Some(bytes) = asked.ready.work().map(Cut::host_bytes) else {
             return Ok(self.join(asked, &tag));
         };
         how.checked_deadline()?;
-        let permit = {
-            let mut admit = pin!(self.core().admit(bytes, &tag));
-            poll_fn(|cx| match admit.as_mut().poll(cx) {
-                Poll::Pending if would_sleep_for_ever(self.core().gate()) => {
-                    let call = "submit_async";
-                    Poll::Ready(Err(Error::WouldDeadlock { call }))
-                }
-                poll => poll.map(|got| got.map_err(|refused| self.refusal(refused, bytes))),
-            })
-            .await?
+        let permit = match self.core().try_admit(bytes) {
+            Err(Refused::Full) => self.await_room(bytes, &tag, call).await?,
+            other => other.map_err(|refused| self.refusal(refused, bytes))?,
         };
-        self.launch(asked, permit, tag, Start::Post)
+        self.launch(asked, permit, tag, start)
     }
 
-    pub(super) fn launch(
+    async fn await_room(&self, bytes: u64, tag: &Tag, call: &'static str) -> Result<Permit> {
+        let mut admit = pin!(self.core().admit(bytes, tag));
+        let poll = |cx: &mut Context<'_>| match admit.as_mut().poll(cx) {
+            Poll::Pending if would_sleep_for_ever(self.core().gate()) => {
+                Poll::Ready(Err(Error::WouldDeadlock { call }))
+            }
+            poll => poll.map(|got| got.map_err(|refused| self.refusal(refused, bytes))),
+        };
+        poll_fn(poll).await
+    }
+
+    fn launch(
         &self,
         asked: Asked<impl Ask>,
         permit: Permit,
@@ -106,16 +114,16 @@ impl Executor {
             None => start,
         };
         let nameless: SmallVec<[NodeId; 1]> = ready.request().nameless().into();
-        let submission = Core::launch(self.core(), ready, permit, tag, start, None);
+        let submission = Core::launch(self.core(), ready, permit, tag, start);
         for id in nameless {
-            self.core().store().release_node(id); // the share of a tensor that there is not
+            self.core().store().release_node(id); // no tensor names the results of a call
         }
         let submission = submission?;
         Ok(Pending { submission, places })
     }
 
     /// Takes up what was submitted before.
-    pub(super) fn join(&self, asked: Asked<impl Ask>, tag: &Tag) -> Pending {
+    fn join(&self, asked: Asked<impl Ask>, tag: &Tag) -> Pending {
         Pending {
             submission: Core::join(self.core(), asked.ready, tag),
             places: asked.places,
@@ -128,17 +136,55 @@ impl Executor {
         asked: Result<Asked<A>>,
         how: Submit,
     ) -> SubmitAsync<R> {
-        let (executor, tag) = (self.clone(), how.tag());
+        let (executor, call) = (self.clone(), "submit_async");
+        let how = how.by_this_thread();
         let submit = async move {
-            let pending = executor.queue_async(asked?, how, tag).await?;
-            Ok(Handle::new(pending))
+            let pending = executor.queue_async(asked?, how, Start::Post, call);
+            pending.await.map(Handle::new)
         };
         SubmitAsync::new(submit)
     }
 
-    fn wait_for_room(&self, bytes: u64, tag: &Tag, deadline: Option<&Deadline>) -> Result<Permit> {
+    /// Runs what is asked inside of the first poll if the device is idle and the work small; else queues it
+    /// once there is room, and awaits the results.
+    pub(crate) fn run_asked_async<R: Results, A: Ask + Send + 'static>(
+        &self,
+        asked: Result<Asked<A>>,
+        how: Submit,
+    ) -> RunAsync<R> {
+        let (executor, call) = (self.clone(), "run_async");
+        let how = how.by_this_thread();
+        let run = async move {
+            let asked = asked?;
+            let start = executor.start_in_poll(&asked);
+            let pending = executor.queue_async(asked, how, start, call).await?;
+            if let Some(result) = pending.result() {
+                return result;
+            }
+            Handle::new(pending).await
+        };
+        RunAsync::new(run)
+    }
+
+    /// Who is to run what is asked in a poll.
+    fn start_in_poll(&self, asked: &Asked<impl Ask>) -> Start {
+        let takes = asked.ready.work().and_then(Cut::estimate);
+        let small = takes.is_some_and(|time| time <= self.0.inline_limit);
+        match small && !is_driving(self.core().gate()) {
+            true => Start::RunIfIdle,
+            false => Start::Post,
+        }
+    }
+
+    fn wait_for_room(
+        &self,
+        bytes: u64,
+        tag: &Tag,
+        deadline: Option<&Deadline>,
+        call: &'static str,
+    ) -> Result<Permit> {
         let Some(_waiting) = Waiting::start(self.core().gate()) else {
-            return Err(Error::WouldDeadlock { call: "submit" });
+            return Err(Error::WouldDeadlock { call });
         };
         match block_on(self.core().admit(bytes, tag), deadline) {
             Some(permit) => permit.map_err(|refused| self.refusal(refused, bytes)),
@@ -146,7 +192,7 @@ impl Executor {
         }
     }
 
-    pub(super) fn refusal(&self, refused: Refused, bytes: u64) -> Error {
+    fn refusal(&self, refused: Refused, bytes: u64) -> Error {
         let admission = &self.core().gate().admission;
         match refused {
             Refused::Full => Error::QueueFull {

@@ -5,6 +5,7 @@ use candlewick::{Device, Error, Executor, LazyTensor};
 use std::future::Future;
 use std::sync::Mutex;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 #[test]
 fn full_is_a_value_with_a_reason_and_nothing_stays_claimed() {
@@ -178,6 +179,33 @@ fn forgotten_futures_hold_up_nobody() {
         let limit = Some(std::time::Duration::from_secs(20));
         again.shutdown_blocking(limit).expect("closes");
         executor.shutdown_blocking(limit).expect("closes");
+    });
+}
+
+/// A grant that was forgotten lapses while a ticket is in flight, whose limit is much later.
+#[test]
+fn a_forgotten_grant_lapses_beside_a_ticket() {
+    within_limit(|| {
+        let (executor, script, busy) = held(1);
+        script.latency(Duration::ZERO, Duration::from_secs(3));
+        let square = |x: f32| executor.submit_async(&tensor(x).sqr().unwrap());
+        let queued = executor.submit(&tensor(1.0).sqr().unwrap()).unwrap();
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut forgotten = Box::pin(square(2.0));
+        assert!(forgotten.as_mut().poll(&mut cx).is_pending());
+        std::mem::forget(forgotten);
+        let mut after = Box::pin(square(3.0));
+        assert!(after.as_mut().poll(&mut cx).is_pending());
+        script.resume();
+        eventually("the first is issued", || script.tickets() >= 1);
+        script.latency(Duration::ZERO, Duration::ZERO);
+        let after = smol::block_on(after).unwrap(); // granted after 100 ms
+        assert!(!busy.is_finished(), "the grant lapsed with the ticket");
+        assert_eq!(value(&after.wait().unwrap()), 9.0);
+        busy.wait().unwrap();
+        queued.wait().unwrap();
+        drop((busy, queued, after));
+        assert_eq!(executor.stats().live_nodes, 0);
     });
 }
 

@@ -3,15 +3,12 @@
 use crate::core::actor::admission::{Admission, Place, Refused, Weight};
 use crate::core::actor::park::block_on;
 use crate::core::store::tag::{Priority, Tag};
-use crate::core::sync::{Arc, channel, thread};
+use crate::core::sync::{Arc, channel};
 use crate::runner::saw;
+use crate::threads::spawn;
 use std::future::poll_fn;
 use std::sync::atomic::{AtomicUsize as StdAtomic, Ordering::SeqCst};
 use std::task::{Context, Poll, Wake, Waker};
-
-fn spawn<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> thread::JoinHandle<T> {
-    thread::spawn("t".into(), f).expect("a thread")
-}
 
 const ONE: Weight = Weight(1);
 const TAG: Tag = Tag {

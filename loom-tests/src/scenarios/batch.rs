@@ -3,6 +3,7 @@
 use crate::core::store::slot::{Cancel, Outcome};
 use crate::core::sync::thread;
 use crate::runner::saw;
+use crate::threads::saw_end;
 use crate::toy::*;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -99,11 +100,7 @@ pub fn gather_vs_abort() {
     let e = ex.clone();
     let closer = thread::spawn("t".into(), move || e.abort());
     for s in [s, t].into_iter().flatten() {
-        match wait_async(&s) {
-            Outcome::Ready(2) => saw("ran"),
-            Outcome::Closed => saw("closed"),
-            other => panic!("{other:?}"),
-        }
+        saw_end(&wait_async(&s), 2);
     }
     closer.expect("a thread").join().unwrap();
     end(&ex, &batches, &[1, 2]);

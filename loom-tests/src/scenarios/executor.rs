@@ -8,6 +8,7 @@ use crate::core::store::slot::{Cancel, Lean, Outcome};
 use crate::core::store::tag::Tag;
 use crate::core::sync::thread;
 use crate::runner::saw;
+use crate::threads::{races_abort, races_close, saw_end, spawn};
 use crate::toy::*;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -15,10 +16,6 @@ use std::pin::pin;
 use std::sync::Mutex as StdMutex;
 use std::sync::atomic::Ordering::SeqCst;
 use std::task::{Context, Poll, Waker};
-
-fn spawn<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> thread::JoinHandle<T> {
-    thread::spawn("t".into(), f).expect("a thread")
-}
 
 /// Submit, await, close, join.
 pub fn submit_await_close() {
@@ -32,36 +29,12 @@ pub fn submit_await_close() {
 
 /// Submitting races with closing: refused, or accepted and run. Never lost.
 pub fn submit_vs_close() {
-    let ex = start(1, ToyEngine::gpu());
-    let e = ex.clone();
-    let t = spawn(move || match submit(&e, 1, 2, &[]) {
-        Some(s) => {
-            assert_eq!(wait_async(&s), Outcome::Ready(2));
-            saw("ran");
-        }
-        None => saw("refused"),
-    });
-    shutdown(&ex);
-    t.join().unwrap();
-    nothing_left(&ex, [1]);
+    races_close(ToyEngine::gpu(), |ex| submit(ex, 1, 2, &[]), wait_async);
 }
 
 /// Submitting races with aborting: run, closed or refused. Never lost.
 pub fn submit_vs_abort() {
-    let ex = start(1, ToyEngine::gpu());
-    let e = ex.clone();
-    let t = spawn(move || match submit(&e, 1, 2, &[]) {
-        Some(s) => match wait_async(&s) {
-            Outcome::Ready(2) => saw("ran"),
-            Outcome::Closed => saw("closed"),
-            other => panic!("{other:?}"),
-        },
-        None => saw("refused"),
-    });
-    ex.abort();
-    joined(&ex);
-    t.join().unwrap();
-    nothing_left(&ex, [1]);
+    races_abort(ToyEngine::gpu(), |ex| submit(ex, 1, 2, &[]), wait_async);
 }
 
 /// One place, two submitters: both get through.
@@ -232,7 +205,7 @@ pub fn given_up_beside() {
     let (store, other) = (ex.store().clone(), std::sync::Arc::new(StdMutex::new(None)));
     let o = other.clone();
     let ask = Ask::new(&ex, &tensors.each_ref()).before_send(move |_| {
-        *o.lock().unwrap() = NodeStore::acquire(&store, 2, Lean::Any);
+        *o.lock().unwrap() = NodeStore::acquire(&store, 2, Lean::Any).held();
     });
     let both = launch(&ex, ask);
     let other = other.lock().unwrap().take().expect("claimed");
@@ -248,7 +221,10 @@ pub fn given_up_beside() {
     let _ = both.cancel();
     for asked in 0.. {
         assert!(asked < 2, "neither an origin nor a slot");
-        if NodeStore::acquire(ex.store(), 1, Lean::Any).is_some() {
+        if NodeStore::acquire(ex.store(), 1, Lean::Any)
+            .held()
+            .is_some()
+        {
             saw("ran");
             break;
         }
@@ -268,7 +244,7 @@ pub fn cancel_vs_dependent() {
     let ex = start(2, ToyEngine::gpu());
     let first = submit(&ex, 1, 5, &[]).unwrap();
     let e = ex.clone();
-    let held = NodeStore::acquire(ex.store(), 1, Lean::Any);
+    let held = NodeStore::acquire(ex.store(), 1, Lean::Any).held();
     assert!(held.is_some());
     let t = spawn(move || {
         let s = submit(&e, 2, 10, &[1]).unwrap();
@@ -347,7 +323,7 @@ pub fn failure_spreads() {
     let ex = start(2, ToyEngine::gpu());
     let first = submit(&ex, 1, FAILS, &[]).unwrap();
     let e = ex.clone();
-    let held = NodeStore::acquire(ex.store(), 1, Lean::Any);
+    let held = NodeStore::acquire(ex.store(), 1, Lean::Any).held();
     let t = spawn(move || {
         let s = submit(&e, 2, 10, &[1]).unwrap();
         assert_eq!(wait_async(&s), Outcome::Failed(ToyError::Failed));
@@ -387,11 +363,7 @@ pub fn two_closers() {
     });
     shutdown(&ex);
     t.join().unwrap();
-    match end(&s) {
-        Outcome::Ready(2) => saw("ran"),
-        Outcome::Closed => saw("closed"),
-        other => panic!("{other:?}"),
-    }
+    saw_end(&end(&s), 2);
 }
 
 /// An operation panics with something whose destructor panics: its own fragment fails, and those that
@@ -444,11 +416,7 @@ pub fn refused_work_panics() {
     let first = launch(&ex, ask);
     let e = ex.clone();
     let t = spawn(move || e.abort());
-    match wait_async(&first) {
-        Outcome::Ready(2) => saw("ran"),
-        Outcome::Closed => saw("closed"),
-        other => panic!("{other:?}"),
-    }
+    saw_end(&wait_async(&first), 2);
     t.join().unwrap();
     joined(&ex);
     assert_eq!(ex.lost(), None, "the owner was lost");

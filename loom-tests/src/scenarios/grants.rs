@@ -6,15 +6,12 @@ use crate::core::store::slot::Outcome;
 use crate::core::store::tag::{Priority, Tag};
 use crate::core::sync::{Arc, thread};
 use crate::runner::saw;
+use crate::threads::spawn;
 use crate::toy::*;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::atomic::{AtomicUsize as StdAtomic, Ordering::SeqCst};
 use std::task::{Context, Poll, Wake, Waker};
-
-fn spawn<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> thread::JoinHandle<T> {
-    thread::spawn("t".into(), f).expect("a thread")
-}
 
 const ONE: Weight = Weight(1);
 

@@ -5,8 +5,8 @@
 use crate::core::actor::launch::Start;
 use crate::core::store::slot::Outcome;
 use crate::core::store::tag::Tag;
-use crate::core::sync::thread;
 use crate::runner::saw;
+use crate::threads::spawn;
 use crate::toy::*;
 
 mod ends;
@@ -14,12 +14,6 @@ mod ends;
 pub use ends::*;
 
 /// Starts a thread of a scenario.
-pub(super) fn spawn<T: Send + 'static>(
-    f: impl FnOnce() -> T + Send + 'static,
-) -> thread::JoinHandle<T> {
-    thread::spawn("t".into(), f).expect("a thread")
-}
-
 /// Submits nodes for the owner to run.
 pub(super) fn post(ex: &Ex, tensors: &[&Tensor]) -> Sub {
     ask(ex, tensors, Start::Post)

@@ -3,14 +3,11 @@
 use crate::core::actor::launch::Start;
 use crate::core::store::slot::Outcome;
 use crate::core::store::tag::{Priority, Tag};
-use crate::core::sync::{Deadline, thread};
+use crate::core::sync::Deadline;
 use crate::runner::saw;
+use crate::threads::{races_abort, races_close, spawn};
 use crate::toy::*;
 use std::time::Duration;
-
-fn spawn<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> thread::JoinHandle<T> {
-    thread::spawn("t".into(), f).expect("a thread")
-}
 
 fn saw_lent(ex: &Ex) {
     saw(match ex.counts().lent {
@@ -63,6 +60,30 @@ pub fn two_runs() {
     drop(s);
     shutdown(&ex);
     nothing_left(&ex, [1, 2]);
+}
+
+/// A task runs its own inside of its poll while another thread submits: if a thread drives or a message
+/// lies there, the owner does it.
+pub fn poll_vs_submit() {
+    let ex = start(2, ToyEngine::cpu());
+    let e = ex.clone();
+    let t = spawn(move || {
+        let s = submit(&e, 1, 2, &[]).unwrap();
+        assert_eq!(wait_async(&s), Outcome::Ready(2));
+    });
+    let s = run_if_idle(&ex, 2, 3).unwrap();
+    assert_eq!(wait_async(&s), Outcome::Ready(3));
+    t.join().unwrap();
+    assert_eq!(ex.counts().run, 2);
+    saw_lent(&ex);
+    drop(s);
+    shutdown(&ex);
+    nothing_left(&ex, [1, 2]);
+}
+
+/// The same while the executor closes: run, or refused.
+pub fn poll_vs_close() {
+    races_close(ToyEngine::cpu(), |ex| run_if_idle(ex, 1, 2), wait_async);
 }
 
 /// The owner was called, and a waiter comes at the same time.
@@ -121,68 +142,22 @@ pub fn lend_after_owner() {
 
 /// Closing while the turn is lent: the owner leaves when the borrower is done.
 pub fn lend_vs_close() {
-    let ex = start(1, ToyEngine::cpu());
-    let e = ex.clone();
-    let t = spawn(move || match submit(&e, 1, 2, &[]) {
-        Some(s) => {
-            assert_eq!(wait(&s), Outcome::Ready(2));
-            saw("ran");
-        }
-        None => saw("refused"),
-    });
-    shutdown(&ex);
-    t.join().unwrap();
+    races_close(ToyEngine::cpu(), |ex| submit(ex, 1, 2, &[]), wait);
 }
 
 /// Closing while a caller runs its own.
 pub fn run_vs_close() {
-    let ex = start(1, ToyEngine::cpu());
-    let e = ex.clone();
-    let t = spawn(move || match run(&e, 1, 2, &[]) {
-        Some(s) => {
-            assert_eq!(wait(&s), Outcome::Ready(2));
-            saw("ran");
-        }
-        None => saw("refused"),
-    });
-    shutdown(&ex);
-    t.join().unwrap();
-    nothing_left(&ex, [1]);
+    races_close(ToyEngine::cpu(), |ex| run(ex, 1, 2, &[]), wait);
 }
 
 /// Aborting while a caller runs its own.
 pub fn run_vs_abort() {
-    let ex = start(1, ToyEngine::cpu());
-    let e = ex.clone();
-    let t = spawn(move || match run(&e, 1, 2, &[]) {
-        Some(s) => match wait(&s) {
-            Outcome::Ready(2) => saw("ran"),
-            Outcome::Closed => saw("closed"),
-            other => panic!("{other:?}"),
-        },
-        None => saw("refused"),
-    });
-    ex.abort();
-    joined(&ex);
-    t.join().unwrap();
-    nothing_left(&ex, [1]);
+    races_abort(ToyEngine::cpu(), |ex| run(ex, 1, 2, &[]), wait);
 }
 
 /// Aborting while the turn is lent.
 pub fn lend_vs_abort() {
-    let ex = start(1, ToyEngine::cpu());
-    let e = ex.clone();
-    let t = spawn(move || match submit(&e, 1, 2, &[]) {
-        Some(s) => match wait(&s) {
-            Outcome::Ready(2) => saw("ran"),
-            Outcome::Closed => saw("closed"),
-            other => panic!("{other:?}"),
-        },
-        None => saw("refused"),
-    });
-    ex.abort();
-    joined(&ex);
-    t.join().unwrap();
+    races_abort(ToyEngine::cpu(), |ex| submit(ex, 1, 2, &[]), wait);
 }
 
 /// Work that panics in a lent run fails by itself; the turn comes back.

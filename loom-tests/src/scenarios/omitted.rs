@@ -1,7 +1,8 @@
 //! What a step left out would break and no other scenario notices: found by `tests/omissions.rs`.
 
-use super::launch::{all_ready, chain, closed, post, spawn};
+use super::launch::{all_ready, chain, closed, post};
 use crate::runner::saw;
+use crate::threads::spawn;
 use crate::toy::*;
 
 /// Two submissions of the same nodes in the same order: one may lose the first and win the second. What

@@ -6,7 +6,6 @@
 //! The seed of a program comes from the scheduler, so that a failing schedule replays its program;
 //! `CANDLEWICK_SEED` sets it, to look for other schedules of one program.
 
-use super::launch::spawn;
 use crate::core::actor::launch::{Ready, Start};
 use crate::core::actor::park::block_on;
 use crate::core::actor::shared::Core;
@@ -15,6 +14,7 @@ use crate::core::store::slot::Outcome;
 use crate::core::store::tag::Tag;
 use crate::core::sync::Deadline;
 use crate::runner::saw;
+use crate::threads::spawn;
 use crate::toy::*;
 use program::{Admit, Device, Fault, Op, Program, Then};
 use std::future::Future;
@@ -191,7 +191,6 @@ impl Stage {
             class,
             late: is_late,
             start,
-            timed,
             admit,
             fault,
             ..
@@ -220,7 +219,7 @@ impl Stage {
         if *fault == Fault::SecondCut {
             ask = ask.fail_second_cut();
         }
-        let launched = catch(|| self.launch(ask, tag, *start, *timed, *admit));
+        let launched = catch(|| self.launch(ask, tag, *start, *admit));
         let sub = match launched {
             Err(_) => {
                 assert!(fails, "a launch panicked");
@@ -245,7 +244,6 @@ impl Stage {
         ask: Ask,
         tag: Tag,
         start: Start,
-        timed: bool,
         admit: Admit,
     ) -> Result<Option<Sub>, ToyError> {
         let ready = Ready::cut(ask)?;
@@ -265,10 +263,7 @@ impl Stage {
             assert!(closes, "refused by an executor that is open");
             return Ok(None);
         };
-        let until = timed
-            .then(|| Deadline::after(Duration::from_millis(1)))
-            .flatten();
-        Core::launch(&self.ex, ready, permit, tag, start, until.as_ref()).map(Some)
+        Core::launch(&self.ex, ready, permit, tag, start).map(Some)
     }
 
     /// Asks for a permit once and no more. With [`Admit::Forgets`] the future stays until all is over.

@@ -2,17 +2,14 @@
 
 use crate::core::actor::park::block_on;
 use crate::core::store::slot::{Cancel, Lean, Outcome, Released, Share, Slot};
-use crate::core::sync::{Deadline, thread};
+use crate::core::sync::Deadline;
 use crate::runner::saw;
+use crate::threads::spawn;
 use crate::toy::{End, Toy, ToyError, ToySlot, peek, slot};
 use std::future::poll_fn;
 use std::sync::atomic::{AtomicUsize as StdAtomic, Ordering::SeqCst};
 use std::task::{Context, Wake, Waker};
 use std::time::Duration;
-
-fn spawn<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> thread::JoinHandle<T> {
-    thread::spawn("t".into(), f).expect("a thread")
-}
 
 fn publish(slot: &ToySlot, value: u32) {
     Slot::begin(slot).expect("pending").finish(Ok(value));

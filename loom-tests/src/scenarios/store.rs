@@ -5,14 +5,11 @@ use crate::core::store::node_store::{Claim, NodeStore};
 use crate::core::store::slot::{Cancel, Lean, Outcome, Share, Slot};
 use crate::core::store::tag::Tag;
 use crate::core::store::task::{Payload, Taken, Task};
-use crate::core::sync::{Arc, Mutex, thread};
+use crate::core::sync::{Arc, Mutex};
 use crate::runner::saw;
+use crate::threads::spawn;
 use crate::toy::{Alive, Toy, Work, peek};
 use std::sync::atomic::{AtomicUsize as StdAtomic, Ordering::SeqCst};
-
-fn spawn<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> thread::JoinHandle<T> {
-    thread::spawn("t".into(), f).expect("a thread")
-}
 
 type Store = Arc<NodeStore<Toy>>;
 
@@ -63,10 +60,10 @@ pub fn release_vs_acquire() {
     Slot::begin(&slot).expect("pending").finish(Ok(7));
     drop(store.release(&slot, Share::Claim));
     let s = store.clone();
-    let t = spawn(move || match NodeStore::acquire(&s, 1, Lean::Any) {
+    let t = spawn(move || match NodeStore::acquire(&s, 1, Lean::Any).held() {
         Some(held) => {
             assert!(
-                NodeStore::acquire(&s, 1, Lean::Any).is_some(),
+                NodeStore::acquire(&s, 1, Lean::Any).held().is_some(),
                 "a node that is referred to is in the store"
             );
             assert_eq!(peek(held.slot()), Some(Outcome::Ready(7)));
@@ -81,7 +78,7 @@ pub fn release_vs_acquire() {
         0,
         "a node without references is still in the store"
     );
-    assert!(NodeStore::acquire(&store, 1, Lean::Any).is_none());
+    assert!(NodeStore::acquire(&store, 1, Lean::Any).held().is_none());
 }
 
 /// A cancelled node is claimed again while its old submission lets go.
@@ -190,7 +187,7 @@ pub fn cut_vs_forget() {
     });
     for asked in 0.. {
         assert!(asked < 2, "neither an origin nor a slot");
-        if NodeStore::acquire(&store, 1, Lean::Any).is_some() {
+        if NodeStore::acquire(&store, 1, Lean::Any).held().is_some() {
             saw("slot");
             break;
         }
@@ -220,7 +217,10 @@ pub fn lean_vs_forget() {
     });
     for asked in 0.. {
         assert!(asked < 2, "neither an origin nor a slot");
-        if NodeStore::acquire(&store, 1, Lean::Older(older)).is_some() {
+        if NodeStore::acquire(&store, 1, Lean::Older(older))
+            .held()
+            .is_some()
+        {
             saw("slot");
             break;
         }

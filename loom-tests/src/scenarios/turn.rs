@@ -2,13 +2,10 @@
 
 use crate::core::actor::turn::Turn;
 use crate::core::sync::Ordering::Relaxed;
-use crate::core::sync::{Arc, AtomicUsize, Deadline, UnsafeCell, channel, thread};
+use crate::core::sync::{Arc, AtomicUsize, Deadline, UnsafeCell, channel};
 use crate::runner::saw;
+use crate::threads::spawn;
 use std::time::Duration;
-
-fn spawn<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> thread::JoinHandle<T> {
-    thread::spawn("t".into(), f).expect("a thread")
-}
 
 /// What only the holder of the turn may touch.
 struct State(UnsafeCell<u32>);
@@ -184,44 +181,49 @@ pub fn borrow_after_borrow() {
     }
 }
 
+/// Receives what is queued; whether a message has come by now.
+fn received(turn: &Turn, state: &State, receiver: &channel::Receiver<u32>) -> bool {
+    turn.start_round();
+    while receiver.try_recv().is_ok() {
+        state.touch();
+    }
+    state.look() > 0
+}
+
+/// The owner's thread, until a message has come.
+fn own_one(turn: &Turn, state: &State, receiver: &channel::Receiver<u32>) {
+    loop {
+        turn.take(None);
+        loop {
+            if received(turn, state, receiver) {
+                return;
+            }
+            if turn.try_rest() {
+                break;
+            }
+        }
+    }
+}
+
 /// A message comes while the turn is lent, and its sender finds the turn taken: the thread that has it
 /// receives the message, or the owner is called for it.
 pub fn post_vs_hand_back() {
     let (turn, state) = (Arc::new(Turn::new()), State::new());
     let (sender, receiver) = channel::bounded(1);
     let receiver = Arc::new(receiver);
-    let round = |turn: &Turn, state: &State, receiver: &channel::Receiver<u32>| {
-        turn.start_round();
-        while receiver.try_recv().is_ok() {
-            state.touch();
-        }
-        state.look() > 0
-    };
     let (t, s, r) = (turn.clone(), state.clone(), receiver.clone());
-    let owner = spawn(move || {
-        loop {
-            t.take(None);
-            loop {
-                if round(&t, &s, &r) {
-                    return;
-                }
-                if t.try_rest() {
-                    break;
-                }
-            }
-        }
-    });
+    let owner = spawn(move || own_one(&t, &s, &r));
     turn.posted();
     let (t, s, r) = (turn.clone(), state.clone(), receiver.clone());
     let submitter = spawn(move || {
         sender.try_send(0).unwrap();
         t.posted();
         if t.try_borrow(true) {
-            t.hand_back(round(&t, &s, &r));
+            t.hand_back(received(&t, &s, &r));
         }
     });
     if turn.try_borrow(true) {
-        turn.hand_back(round(&turn, &state, &receiver));
+        turn.hand_back(received(&turn, &state, &receiver));
         saw("lent");
     } else {
         saw("not to be had");
@@ -236,27 +238,8 @@ pub fn run_vs_post() {
     let (turn, state) = (Arc::new(Turn::new()), State::new());
     let (sender, receiver) = channel::bounded(1);
     let receiver = Arc::new(receiver);
-    let round = |turn: &Turn, state: &State, receiver: &channel::Receiver<u32>| {
-        turn.start_round();
-        while receiver.try_recv().is_ok() {
-            state.touch();
-        }
-        state.look() > 0
-    };
     let (t, s, r) = (turn.clone(), state.clone(), receiver.clone());
-    let owner = spawn(move || {
-        loop {
-            t.take(None);
-            loop {
-                if round(&t, &s, &r) {
-                    return;
-                }
-                if t.try_rest() {
-                    break;
-                }
-            }
-        }
-    });
+    let owner = spawn(move || own_one(&t, &s, &r));
     let t = turn.clone();
     let submitter = spawn(move || {
         sender.try_send(0).unwrap();
@@ -264,7 +247,7 @@ pub fn run_vs_post() {
         sender
     });
     if turn.try_borrow(false) {
-        turn.hand_back(round(&turn, &state, &receiver));
+        turn.hand_back(received(&turn, &state, &receiver));
         saw("lent");
     } else {
         saw("not to be had");

@@ -6,12 +6,12 @@ use crate::core::store::slot::{Cancel, Lean, Outcome, Share, Slot};
 use crate::core::store::tag::{Priority, Tag};
 use crate::core::sync::thread;
 use crate::runner::saw;
+use crate::threads::spawn;
 use crate::toy::{end as end_of, *};
 
 fn end(ex: &Ex, nodes: &[u64]) {
     shutdown(ex);
-    nodes.iter().for_each(|&id| ex.store().release_node(id));
-    assert_eq!(ex.store().nodes(), 0, "a node without references is left");
+    nothing_left(ex, nodes.iter().copied());
 }
 
 fn of(producer: u64) -> Tag {
@@ -158,13 +158,44 @@ pub fn late_vs_submit() {
     end(&ex, &[1]);
 }
 
+/// The handle of late work is dropped while its node lives, and another thread submits the node: it
+/// expires, unless that one wants it.
+pub fn dropped_late_vs_submit() {
+    let ex = start(4, ToyEngine::cpu());
+    let sub = submit_tagged(&ex, 1, 5, &[], late());
+    drop(sub.expect("open"));
+    let e = ex.clone();
+    let other = spawn(move || {
+        let second = submit(&e, 1, 5, &[]).unwrap();
+        let end = wait_async(&second);
+        assert_eq!(end, Outcome::Ready(5), "another's result was given up");
+    });
+    other.join().unwrap();
+    saw(match (ex.counts().expired, ex.counts().run) {
+        (1, 1) => "expired",
+        (0, 1) => "shared",
+        other => panic!("{other:?}"),
+    });
+    end(&ex, &[1]);
+}
+
+/// The handle of late work is dropped while its node lives: it is not done.
+pub fn dropped_late() {
+    let ex = start(4, ToyEngine::cpu());
+    let sub = submit_tagged(&ex, 1, 5, &[], late());
+    drop(sub.expect("open"));
+    end(&ex, &[1]);
+    let (run, expired) = (ex.counts().run, ex.counts().expired);
+    assert_eq!((run, expired), (0, 1), "ran after its deadline");
+}
+
 /// What depends on late work has it done.
 pub fn late_vs_dependent() {
     let ex = start(4, ToyEngine::cpu());
     let first = submit_tagged(&ex, 1, 5, &[], late()).unwrap();
     let e = ex.clone();
     let other = thread::spawn("t".into(), move || {
-        let Some(held) = NodeStore::acquire(e.store(), 1, Lean::Any) else {
+        let Some(held) = NodeStore::acquire(e.store(), 1, Lean::Any).held() else {
             return saw("expired");
         };
         let mut key = None;

@@ -3,11 +3,12 @@
 //!
 //! A fragment is known in the order of what was run by what its last node adds.
 
-use super::launch::{closed, ends, post, spawn};
+use super::launch::{closed, ends, post};
 use crate::core::actor::launch::Start;
 use crate::core::store::slot::{Cancel, Outcome};
 use crate::core::store::tag::{Priority, Tag};
 use crate::runner::saw;
+use crate::threads::spawn;
 use crate::toy::*;
 use std::sync::{Arc, Mutex};
 

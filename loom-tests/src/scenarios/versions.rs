@@ -1,12 +1,9 @@
 //! Parameter sets: a value that is replaced while others read it.
 
-use crate::core::sync::{Arc, thread};
+use crate::core::sync::Arc;
 use crate::core::versions::Versions;
 use crate::runner::saw;
-
-fn spawn<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> thread::JoinHandle<T> {
-    thread::spawn("t".into(), f).expect("a thread")
-}
+use crate::threads::spawn;
 
 /// A set of two parameters that belong together.
 struct Set {

@@ -6,14 +6,11 @@ use crate::core::actor::launch::Start;
 use crate::core::store::slot::{Cancel, Outcome};
 use crate::core::store::tag::Tag;
 use crate::core::store::task::{Payload, Received, Task};
-use crate::core::sync::{Arc, thread};
+use crate::core::sync::Arc;
 use crate::runner::saw;
+use crate::threads::spawn;
 use crate::toy::*;
 use std::sync::atomic::{AtomicUsize as StdAtomic, Ordering::SeqCst};
-
-fn spawn<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> thread::JoinHandle<T> {
-    thread::spawn("t".into(), f).expect("a thread")
-}
 
 /// Submits node 1, whose work is counted.
 fn counted(ex: &Ex) -> (Sub, std::sync::Arc<StdAtomic>) {

@@ -25,22 +25,20 @@ pub type Sub = Submission<ToyEngine>;
 
 /// An executor with room for `fragments`.
 pub fn start(fragments: usize, engine: ToyEngine) -> Ex {
-    let limits = Limits {
-        fragments,
-        bytes: 8,
-        lending: true,
-    };
-    Core::start(limits, engine, "owner".into()).expect("a thread")
+    Core::start(limits(fragments), engine, "owner".into()).expect("a thread")
 }
 
 /// The same without an owner's thread: [`Core::step`] drives it.
 pub fn idle(fragments: usize, engine: ToyEngine) -> Ex {
-    let limits = Limits {
+    Core::idle(limits(fragments), engine)
+}
+
+fn limits(fragments: usize) -> Limits {
+    Limits {
         fragments,
         bytes: 8,
         lending: true,
-    };
-    Core::idle(limits, engine)
+    }
 }
 
 /// Closes an executor without an owner's thread, and drives it until it is done.
@@ -81,7 +79,7 @@ pub fn submit_all(ex: &Ex, ask: Ask, tag: Tag, start: Start) -> Result<Option<Su
         return Ok(Some(Core::join(ex, ready, &tag)));
     }
     match block_on(ex.admit(0, &tag), None).expect("no deadline") {
-        Ok(permit) => Core::launch(ex, ready, permit, tag, start, None).map(Some),
+        Ok(permit) => Core::launch(ex, ready, permit, tag, start).map(Some),
         Err(_) => Ok(None),
     }
 }
@@ -106,6 +104,12 @@ pub fn run(ex: &Ex, id: NodeId, add: u32, inputs: &[NodeId]) -> Option<Sub> {
     submit_as(ex, &by_name(id, add, inputs), Tag::default(), Start::Run)
 }
 
+/// Runs node `id` as a poll does: on this thread, if nobody drives and nothing is queued.
+pub fn run_if_idle(ex: &Ex, id: NodeId, add: u32) -> Option<Sub> {
+    let tensor = by_name(id, add, &[]);
+    submit_as(ex, &tensor, Tag::default(), Start::RunIfIdle)
+}
+
 fn submit_as(ex: &Ex, tensor: &Tensor, tag: Tag, start: Start) -> Option<Sub> {
     submit_all(ex, Ask::new(ex, &[tensor]), tag, start).expect("a good graph")
 }
@@ -126,7 +130,7 @@ pub fn submit_with(
     let tensor = by_name(id, add, inputs);
     let ready = Ready::cut(Ask::new(ex, &[&tensor])).expect("a good graph");
     let permit = permit.ok()?;
-    let launched = Core::launch(ex, ready, permit, Tag::default(), Start::Post, None);
+    let launched = Core::launch(ex, ready, permit, Tag::default(), Start::Post);
     Some(launched.expect("a good graph"))
 }
 

@@ -5,7 +5,7 @@ use crate::core::actor::launch::{Packed, Request};
 use crate::core::cut::{Cut, Gather, Opened, ValueId};
 use crate::core::origin::Origin;
 use crate::core::store::NodeId;
-use crate::core::store::node_store::{Held, NodeStore};
+use crate::core::store::node_store::{Found, Held, NodeStore};
 use crate::core::store::slot::Lean;
 use crate::core::sync::Arc;
 use smallvec::SmallVec;
@@ -217,10 +217,17 @@ impl Request<ToyEngine> for Ask {
         if let (Lean::Older(_), Some(error)) = (lean, &self.second_cut) {
             return Err(error.clone());
         }
-        let look = |node: &Arc<Node>| Ok(NodeStore::acquire(&self.store, node.id, lean));
+        let mut passed_over = 0;
+        let look = |node: &Arc<Node>| {
+            let found = NodeStore::acquire(&self.store, node.id, lean);
+            passed_over += u64::from(matches!(found, Found::PassedOver));
+            Ok(found.held())
+        };
         let mut cut = Cut::new(look, Fragment::default());
         cut.ask(places.iter().map(|&place| &self.tensors[place]))?;
-        Ok(cut.into)
+        let cut = cut.into;
+        self.store.count_recomputed(passed_over);
+        Ok(cut)
     }
     fn found<'c>(&self, cut: &'c Fragment, output: usize) -> Option<&'c Held<Toy>> {
         let value = cut.outputs[output];

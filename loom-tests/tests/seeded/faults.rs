@@ -61,13 +61,16 @@ faults! {
     "core/store/word.rs": "matches!(phase(word), RUNNING | ISSUED | READY | FAILED)" => "matches!(phase(word), READY | FAILED)", lean_vs_forget, "neither an origin nor a slot";
     // the slot: deadlines
     "core/store/slot.rs": "        if let Ok(late) = old {\n            self.wake(late);\n        }" => "        let _ = old;", expire_vs_await, STUCK;
-    "core/store/slot.rs": "(phase(w) == PENDING && w & DUE != 0 && interest(w) == 1)" => "(w & DUE != 0 && interest(w) == 1)", expire_vs_close, "published without a result";
-    "core/store/slot.rs": "(phase(w) == PENDING && w & DUE != 0 && interest(w) == 1)" => "(phase(w) == PENDING && w & DUE != 0)", expire_vs_share, "they disagree";
-    "core/store/slot.rs": "(phase(w) == PENDING && w & DUE != 0 && interest(w) == 1)" => "(phase(w) == PENDING && interest(w) == 1)", claimant_lets_go, "another's result was given up";
+    "core/store/slot.rs": "(phase(w) == PENDING && w & DUE != 0 && interest(w) <= 1)" => "(w & DUE != 0 && interest(w) <= 1)", expire_vs_close, "published without a result";
+    "core/store/slot.rs": "(phase(w) == PENDING && w & DUE != 0 && interest(w) <= 1)" => "(phase(w) == PENDING && w & DUE != 0)", expire_vs_share, "they disagree";
+    "core/store/slot.rs": "(phase(w) == PENDING && w & DUE != 0 && interest(w) <= 1)" => "(phase(w) == PENDING && interest(w) <= 1)", claimant_lets_go, "another's result was given up";
     "core/store/slot.rs": "let clear = if claimed { DUE } else { 0 };" => "let clear = if claimed { 0 } else { DUE };", claimant_lets_go, "another's result was given up";
-    "core/store/slot.rs": "Share::Claim => (REFERENCE + INTEREST, DUE)," => "Share::Claim => (REFERENCE + INTEREST, 0),", claimant_is_dropped, "another's result was given up";
-    "core/store/slot.rs": "Share::Interest => (REFERENCE + INTEREST, 0)," => "Share::Interest => (REFERENCE + INTEREST, DUE),", interest_comes_and_goes, "a deadline was lifted for good";
-    "core/store/slot.rs": "then_some(w + INTEREST + REFERENCE)" => "then_some((w & !DUE) + INTEREST + REFERENCE)", interest_comes_and_goes, "a deadline was lifted for good";
+    "core/store/slot.rs": "Share::Claim if interest(w) > 0 => DUE," => "Share::Claim if interest(w) > 0 => 0,", claimant_is_dropped, "another's result was given up";
+    "core/store/slot.rs": "Share::Claim if interest(w) > 0 => DUE," => "Share::Claim | Share::Interest if interest(w) > 0 => DUE,", interest_comes_and_goes, "a deadline was lifted for good";
+    "core/store/slot.rs": "Share::Claim if interest(w) > 0 => DUE," => "Share::Claim => DUE,", dropped_late, "ran after its deadline";
+    "core/store/slot.rs": "interest(w) <= 1).then_some(w + EXPIRED)" => "interest(w) == 1).then_some(w + EXPIRED)", dropped_late, "ran after its deadline";
+    "core/store/slot.rs": "if interest(w) == 0 { DUE } else { 0 }" => "if interest(w) == 0 { 0 } else { 0 }", dropped_late_vs_submit, "another's result was given up";
+    "core/store/slot.rs": "if interest(w) == 0 { DUE } else { 0 }" => "DUE", interest_comes_and_goes, "a deadline was lifted for good";
     // waiters, parking and foreign code
     "core/store/waiters.rs": "for waker in self.0.into_iter().flatten() {" => "for waker in self.0.into_iter().flatten().take(1) {", two_waiters, STUCK;
     "core/store/waiters.rs": "contain(|| waker.wake());" => "waker.wake(); contain(|| ());", waker_panics, "FAILED";
@@ -181,6 +184,7 @@ faults! {
     "core/actor/turn.rs": "(w != 0 && w & HELD == 0).then_some(HELD | (w & PENDING))" => "(w != 0).then_some(HELD | (w & PENDING))", post_vs_hand_back, RACE;
     "core/actor/turn.rs": "            (w & HELD == 0).then_some(HELD | (w & PENDING))" => "            Some(HELD | (w & PENDING))", limit_vs_borrow, RACE;
     "core/actor/turn.rs": "                    self.call();\n" => "", limit_vs_borrow, STUCK;
+    "core/actor/turn.rs": "let idle = self.word.compare_exchange(0, HELD, Relaxed, Relaxed);" => "let idle = self.word.fetch_update(Relaxed, Relaxed, |w| (w & PENDING == 0).then_some(w | HELD));", poll_vs_submit, RACE;
     "core/actor/turn.rs": "let need = if queued { PENDING } else { 0 };" => "let need = if queued { 0 } else { 0 };", two_borrowers, "both, or neither";
     // running one's own, and lending
     "core/actor/shared.rs": "owner.run_now(task.clone(), payload, lender, core)" => "drop((owner, payload))", run_alone, "left == right";
@@ -221,7 +225,7 @@ faults! {
     "core/actor/flight.rs": "if !flawed && !reads {" => "if !flawed {", late_error_gpu, "left == right";
     "core/actor/flight.rs": "                affected.extend(running.makes());\n" => "", late_error_gpu, "left == right";
     "core/actor/flight.rs": "                    core.lose(E::Kind::overdue());\n                }\n                return;" => "                }\n                return;", never_ends_ringing, ENDLESS;
-    "core/actor/shared.rs": "next = owner.next_limit().or(next.take());" => "let _ = owner.next_limit();", never_ends_ringing, STUCK;
+    "core/actor/shared.rs": "next = Deadline::earlier(owner.next_limit(), next.take());" => "let _ = owner.next_limit();", never_ends_ringing, STUCK;
     "core/actor/flight.rs": "self.outputs.into_iter().flatten().for_each(Begun::confirm);" => "drop(self.outputs);", read_before_told, "left == right";
     // the owner's loop
     "core/actor/shared.rs": "        self.gate.turn.posted();\n    }\n\n    /// Makes a task" => "    }\n\n    /// Makes a task", submit_await_close, STUCK;

@@ -305,7 +305,9 @@ impl Admission {
         }
         let queue = self.queue.lock();
         let grants = queue.granted.values();
-        grants.filter_map(|granted| granted.until.clone()).next()
+        grants.fold(None, |first, granted| {
+            Deadline::earlier(first, granted.until.clone())
+        })
     }
 
     /// Refuses everybody from now on: those in line too, and those who were granted a permit and have

@@ -25,7 +25,7 @@ use crate::core::store::slot::{Lean, Slot};
 use crate::core::store::tag::Tag;
 use crate::core::store::task::{Payload, Task};
 use crate::core::store::{Kind, NodeId};
-use crate::core::sync::{Arc, Deadline};
+use crate::core::sync::Arc;
 use smallvec::SmallVec;
 
 /// What is asked for: distinct nodes of a graph.
@@ -73,7 +73,7 @@ pub enum Start {
     Post,
     /// The caller, if nobody drives; else the owner.
     Run,
-    /// The caller, if nobody drives and nothing is queued; else the owner.
+    /// The caller, if nobody drives and nothing is queued; else the owner. The caller runs no other work.
     RunIfIdle,
 }
 
@@ -143,14 +143,13 @@ impl<E: Engine> Core<E> {
     }
 
     /// Claims the outputs and sends the work for those that it won. With [`Start::Run`] this thread may
-    /// have run it when this returns. With `until` it has only so long for that.
+    /// have run it when this returns.
     pub fn launch<R: Request<E>>(
         this: &Arc<Self>,
         ready: Ready<E, R>,
         permit: Permit,
         tag: Tag,
         start: Start,
-        until: Option<&Deadline>,
     ) -> Result<Submission<E>, ErrorOf<E>> {
         let Ready {
             request,
@@ -191,7 +190,7 @@ impl<E: Engine> Core<E> {
         for input in &inputs {
             this.lift(input.slot().task(), claims.task.class());
         }
-        claims.send(work, inputs, permit, &submission, start, until);
+        claims.send(work, inputs, permit, &submission, start);
         Ok(submission)
     }
 
@@ -240,7 +239,6 @@ impl<'a, E: Engine> Claims<'a, E> {
         permit: Permit,
         submission: &Submission<E>,
         start: Start,
-        until: Option<&Deadline>,
     ) {
         let payload = Payload {
             work,
@@ -250,7 +248,7 @@ impl<'a, E: Engine> Claims<'a, E> {
         };
         let payload = match start {
             Start::Post => Some(payload),
-            _ => self.core.run(&self.task, payload, submission, start, until),
+            _ => self.core.run(&self.task, payload, submission, start),
         };
         let Some(payload) = payload else { return };
         if self.task.fill(payload) {

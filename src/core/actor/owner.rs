@@ -54,8 +54,31 @@ pub struct Lender<'a, K: Kind> {
     pub done: &'a dyn Fn() -> bool,
     /// Whether a task is its own.
     pub own: &'a dyn Fn(&Task<K>) -> bool,
-    /// It has only so long.
+    /// Work that would last beyond this is not for it.
     pub until: Option<&'a Deadline>,
+    /// Whether it runs nothing but its own.
+    pub alone: bool,
+}
+
+impl<K: Kind> Lender<'_, K> {
+    /// How much time it has; `None` if it has no limit.
+    fn left(&self) -> Option<Duration> {
+        let until = self.until?;
+        Some(until.left().unwrap_or(Duration::ZERO))
+    }
+
+    /// Whether it may run a task that takes so long: it does not run operations of another user's own,
+    /// which may want a lock that it holds.
+    fn may_run(
+        &self,
+        task: &Task<K>,
+        foreign: bool,
+        takes: Duration,
+        left: Option<Duration>,
+    ) -> bool {
+        let own = || (self.own)(task);
+        (!foreign && !self.alone || own()) && left.is_none_or(|left| takes <= left)
+    }
 }
 
 impl<E: Engine> Owner<E> {
@@ -220,22 +243,14 @@ impl<E: Engine> Owner<E> {
         self.look_for_loss(core);
     }
 
-    /// Whether whoever drives may run what has the next turn: a lender does not run operations of
-    /// another user's own, which may want a lock that it holds, nor what takes longer than it has.
+    /// Whether what has the next turn is for the lender, if it is one that drives.
     fn is_for(&self, lender: Option<&Lender<'_, E::Kind>>) -> bool {
-        match (lender, self.ready.front()) {
-            (Some(lender), Some(task)) => self.may_run(lender, task),
-            _ => true,
-        }
-    }
-
-    fn may_run(&self, lender: &Lender<'_, E::Kind>, task: &Task<E::Kind>) -> bool {
+        let (Some(lender), Some(task)) = (lender, self.ready.front()) else {
+            return true;
+        };
         task.is_gone_or(|work| {
-            let short = |until: &Deadline| {
-                let left = until.left().unwrap_or(Duration::ZERO);
-                self.engine.estimate(work) <= left
-            };
-            (!self.engine.is_foreign(work) || (lender.own)(task)) && lender.until.is_none_or(short)
+            let (foreign, takes) = (self.engine.is_foreign(work), self.engine.estimate(work));
+            lender.may_run(task, foreign, takes, lender.left())
         })
     }
 
@@ -279,6 +294,9 @@ impl<E: Engine> Owner<E> {
         lender: Option<&Lender<'_, E::Kind>>,
         core: &Core<E>,
     ) {
+        if lender.is_some_and(|lender| lender.alone) {
+            return;
+        }
         let first = batch.first();
         let Some(mut open) = first.and_then(|first| self.engine.open(&first.payload.work)) else {
             return;
@@ -323,17 +341,27 @@ impl<E: Engine> Owner<E> {
             hand,
             ..
         } = self;
-        let may = |task: &Task<E::Kind>, work: &<E::Kind as Kind>::Work| {
-            lender.is_none_or(|lender| !engine.is_foreign(work) || (lender.own)(task))
-        };
+        // a batch takes no longer than its members would one after the other
+        let begun = batch
+            .iter()
+            .map(|running| engine.estimate(&running.payload.work));
+        let begun = begun.fold(Duration::ZERO, Duration::saturating_add);
+        let left = lender.and_then(Lender::left);
+        let mut left = left.map(|left| left.saturating_sub(begun));
         let mut joins = |task: &Arc<Task<E::Kind>>| {
             if !engine.has_room(open) {
                 return Look::Stop;
             }
-            match task.is_ready_and(|work| may(task, work) && engine.joins(open, work)) {
-                true => Look::Take,
-                false => Look::Leave,
-            }
+            let takes = task.if_ready(|work| {
+                let (foreign, takes) = (engine.is_foreign(work), engine.estimate(work));
+                let may = lender.is_none_or(|lender| lender.may_run(task, foreign, takes, left));
+                (may && engine.joins(open, work)).then_some(takes)
+            });
+            let Some(takes) = takes else {
+                return Look::Leave;
+            };
+            left = left.map(|left| left.saturating_sub(takes));
+            Look::Take
         };
         ready.take_where(LOOK_AHEAD, hand, |task| {
             catch(|| joins(task)).unwrap_or_else(|caught| {

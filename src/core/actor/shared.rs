@@ -193,7 +193,6 @@ impl<E: Engine> Core<E> {
         payload: Payload<E::Kind>,
         submission: &Submission<E>,
         start: Start,
-        until: Option<&Deadline>,
     ) -> Option<Payload<E::Kind>> {
         let turn = &self.gate.turn;
         let borrowed = self.lendable
@@ -205,7 +204,7 @@ impl<E: Engine> Core<E> {
         if !borrowed {
             return Some(payload);
         }
-        submission.driven(until, |core, lender| {
+        submission.driven(None, start == Start::RunIfIdle, |core, lender| {
             core.drive(lender, |owner| {
                 owner.run_now(task.clone(), payload, lender, core)
             });
@@ -281,7 +280,7 @@ impl<E: Engine> Core<E> {
         }
         let mut next = self.gate.admission.next_lapse();
         self.guarded(|owner| {
-            next = owner.next_limit().or(next.take());
+            next = Deadline::earlier(owner.next_limit(), next.take());
             false
         });
         Round::Rest(next)

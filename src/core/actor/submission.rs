@@ -105,13 +105,14 @@ impl<E: Engine> Submission<E> {
 
     /// Drives for the sake of this submission, if nobody drives and something is queued.
     fn lend(&self, until: Option<&Deadline>) {
-        self.driven(until, |core, lender| core.lend(lender));
+        self.driven(until, false, |core, lender| core.lend(lender));
     }
 
-    /// Runs `f` with what makes this thread a lender for this submission.
+    /// Runs `f` with what makes this thread a lender for this submission; `alone`, of nothing else.
     pub(super) fn driven<R>(
         &self,
         until: Option<&Deadline>,
+        alone: bool,
         f: impl FnOnce(&Core<E>, &Lender<'_, E::Kind>) -> R,
     ) -> R {
         let own = |task: &Task<E::Kind>| self.computes(task);
@@ -119,6 +120,7 @@ impl<E: Engine> Submission<E> {
             done: &|| self.is_finished(),
             own: &own,
             until,
+            alone,
         };
         f(&self.core, &lender)
     }
@@ -137,10 +139,11 @@ impl<E: Engine> Submission<E> {
     pub fn cancel(&self) -> Cancel {
         // ORDERING: Relaxed; only the first may withdraw the interest, no data travels.
         if self.cancelled.swap(1, Relaxed) != 0 {
-            return if self.is_finished() {
-                Cancel::Finished
-            } else {
-                Cancel::Shared
+            let has_begun = |output: &SlotOf<E>| !output.is_finished() && output.has_begun();
+            return match self.is_finished() {
+                true => Cancel::Finished,
+                false if self.outputs.iter().any(has_begun) => Cancel::Running,
+                false => Cancel::Shared,
             };
         }
         // Wakers and payloads are foreign code, which may drive the executor: after the last output.

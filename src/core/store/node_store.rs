@@ -58,6 +58,27 @@ pub enum Claim<K: Kind> {
     Found(Arc<Slot<K>>),
 }
 
+/// What a look-up of a node found.
+#[must_use]
+pub enum Found<K: Kind> {
+    /// Its result, or that it is on its way.
+    Held(Held<K>),
+    /// A younger claim that has not begun: the caller computes the node as well.
+    PassedOver,
+    /// No claim, or one that was given up.
+    Nothing,
+}
+
+impl<K: Kind> Found<K> {
+    /// The interest, if the node was found.
+    pub fn held(self) -> Option<Held<K>> {
+        match self {
+            Self::Held(held) => Some(held),
+            Self::PassedOver | Self::Nothing => None,
+        }
+    }
+}
+
 /// Interest in a slot, given back when dropped.
 pub struct Held<K: Kind> {
     store: Arc<NodeStore<K>>,
@@ -112,19 +133,22 @@ impl<K: Kind> NodeStore<K> {
     }
 
     /// Interest in node `id`, if it was submitted and not given up, and `lean` allows it.
-    pub fn acquire(this: &Arc<Self>, id: NodeId, lean: Lean) -> Option<Held<K>> {
+    pub fn acquire(this: &Arc<Self>, id: NodeId, lean: Lean) -> Found<K> {
         let look = |slot: &Arc<Slot<K>>| match slot.share(lean) {
             true => Ok(slot.clone()),
             false => Err(slot.is_passed_over(lean)),
         };
-        match this.map.with(id, look)? {
-            Ok(slot) => Some(Held::new(this, slot)),
-            Err(passed_over) => {
-                // ORDERING: Relaxed; a statistic.
-                this.recomputed.fetch_add(passed_over.into(), Relaxed);
-                None
-            }
+        match this.map.with(id, look) {
+            Some(Ok(slot)) => Found::Held(Held::new(this, slot)),
+            Some(Err(true)) => Found::PassedOver,
+            Some(Err(false)) | None => Found::Nothing,
         }
+    }
+
+    /// A fragment computes so many nodes that it passed over: see [`NodeStore::recomputed`].
+    pub fn count_recomputed(&self, nodes: u64) {
+        // ORDERING: Relaxed; a statistic.
+        self.recomputed.fetch_add(nodes, Relaxed);
     }
 
     /// The node's own reference goes: no tensor names it any more.

@@ -90,7 +90,7 @@ pub enum Share {
     Node,
     /// A submission or a fragment that wants the result.
     Interest,
-    /// The submission that claimed it, whose deadline goes with it.
+    /// The submission that claimed it, whose deadline is that of the result.
     Claim,
 }
 
@@ -158,7 +158,9 @@ impl<K: Kind> Slot<K> {
         // caller found the slot under the map's lock. `begun` seen late costs one more look: see
         // `Cut::enter`.
         let old = self.word.fetch_update(Relaxed, Relaxed, |w| {
-            (references(w) > 0 && !given_up(w) && may(w)).then_some(w + INTEREST + REFERENCE)
+            let deadline = if interest(w) == 0 { DUE } else { 0 }; // of one who has let go: it is lifted
+            (references(w) > 0 && !given_up(w) && may(w))
+                .then_some((w & !deadline) + INTEREST + REFERENCE)
         });
         old.is_ok_and(check)
     }
@@ -178,15 +180,19 @@ impl<K: Kind> Slot<K> {
 
     /// One reference less.
     pub fn release(&self, share: Share) -> Released {
-        let (less, clear) = match share {
-            Share::Node => (REFERENCE, 0),
-            Share::Interest => (REFERENCE + INTEREST, 0),
-            Share::Claim => (REFERENCE + INTEREST, DUE),
+        let less = match share {
+            Share::Node => REFERENCE,
+            Share::Interest | Share::Claim => REFERENCE + INTEREST,
+        };
+        // the deadline goes with the claim if something else wants it; while nothing does it stays
+        let lifted = |w: u64| match share {
+            Share::Claim if interest(w) > 0 => DUE,
+            _ => 0,
         };
         // ORDERING: AcqRel, with itself, as in an `Arc`: the last one may take the result, and so must
         // come after every other's reading of it; and with the Release of `publish`, after its writing.
         let old = self.word.fetch_update(AcqRel, Relaxed, |w| {
-            let w = (w - less) & !clear;
+            let w = (w - less) & !lifted(w - less);
             Some(if references(w) == 0 && phase(w) == PENDING {
                 w + CANCELLED
             } else {
@@ -248,13 +254,13 @@ impl<K: Kind> Slot<K> {
         (cancel, Woken::default())
     }
 
-    /// PENDING -> EXPIRED, after its deadline. `false` if nothing was done: another submission or a
-    /// fragment wants it, or it was over before.
+    /// PENDING -> EXPIRED, after its deadline. `false` if nothing was done: a submission or a fragment that
+    /// did not claim it wants it, or it was over before.
     pub fn expire(&self) -> bool {
         // ORDERING: Relaxed; no data travels with it. The interest is in the same word: `share` comes
         // before, and it does not expire, or after, and finds it given up.
         let old = self.word.fetch_update(Relaxed, Relaxed, |w| {
-            (phase(w) == PENDING && w & DUE != 0 && interest(w) == 1).then_some(w + EXPIRED)
+            (phase(w) == PENDING && w & DUE != 0 && interest(w) <= 1).then_some(w + EXPIRED)
         });
         if let Ok(late) = old {
             self.wake(late);
@@ -296,6 +302,12 @@ impl<K: Kind> Slot<K> {
     pub fn is_finished(&self) -> bool {
         // ORDERING: Relaxed; the result is read through `peek`.
         ended(self.word.load(Relaxed))
+    }
+
+    /// Whether its work has begun, also if it has ended.
+    pub fn has_begun(&self) -> bool {
+        // ORDERING: Relaxed; for an answer to the user.
+        begun(self.word.load(Relaxed))
     }
 
     /// For the owner: whether a fragment that reads the result may begin.

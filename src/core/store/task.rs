@@ -171,12 +171,11 @@ impl<K: Kind> Task<K> {
         self.cell.lock().payload.take()
     }
 
-    /// Whether it can run now, and its work is of this kind.
-    pub fn is_ready_and(&self, fits: impl FnOnce(&K::Work) -> bool) -> bool {
+    /// What `f` makes of its work, if it can run now.
+    pub fn if_ready<R>(&self, f: impl FnOnce(&K::Work) -> Option<R>) -> Option<R> {
         let cell = self.cell.lock();
-        cell.payload
-            .as_ref()
-            .is_some_and(|payload| payload.blocked_by().is_none() && fits(&payload.work))
+        let payload = cell.payload.as_ref()?;
+        payload.is_ready().then(|| f(&payload.work)).flatten()
     }
 
     /// Whether nothing of it is left, or its work is of this kind.

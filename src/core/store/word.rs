@@ -6,7 +6,7 @@
 //! |---|---|---|
 //! | 0..4 | phase | the states above |
 //! | 4 | `WAITERS` | a waker is, or was, on the list of waiters |
-//! | 5 | `DUE` | the submission that claimed it has a deadline, and still wants it |
+//! | 5 | `DUE` | the submission that claimed it has a deadline, and wants it, or nothing has wanted it since |
 //! | 8..36 | interest | submissions and fragments that want the result |
 //! | 36..64 | references | interest, and one for the node while a tensor names it |
 

@@ -162,6 +162,10 @@ impl Deadline {
     pub fn after(_limit: Duration) -> Option<Self> {
         Some(Self(AtomicBool::new(false)))
     }
+    /// One of two, which a model's clock does not tell apart.
+    pub fn earlier(one: Option<Self>, other: Option<Self>) -> Option<Self> {
+        one.or(other)
+    }
     /// Whether nothing is left of it.
     pub fn has_passed(&self) -> bool {
         self.left().is_none()

@@ -11,8 +11,8 @@ pub use std::sync::atomic::{AtomicU64, AtomicUsize};
 /// What `std::task::Wake` is implemented for.
 pub use std::sync::Arc as WakeArc;
 
-/// How often a thread looks before it sleeps: `here` times, and so often under a model checker, where
-/// every look is one more branch.
+/// How often a thread looks before it sleeps: `here` times, and the second number of times under a model
+/// checker, where every look is one more branch.
 pub const fn looks(here: usize, _model: usize) -> usize {
     here
 }
@@ -216,7 +216,7 @@ pub fn pass(time: Duration) {
 }
 
 /// A point in time after which a wait gives up.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Deadline(Instant);
 
 impl Deadline {
@@ -227,6 +227,10 @@ impl Deadline {
     /// This moment.
     pub fn at(moment: Instant) -> Self {
         Self(moment)
+    }
+    /// The earlier of two, or the one that there is.
+    pub fn earlier(one: Option<Self>, other: Option<Self>) -> Option<Self> {
+        one.into_iter().chain(other).min()
     }
     /// Whether nothing is left of it.
     pub fn has_passed(&self) -> bool {

@@ -1,11 +1,12 @@
 //! Launches that fail, and submissions that overlap with cancelling and closing.
 
-use super::{all_ready, chain, closed, ends, post, spawn};
+use super::{all_ready, chain, closed, ends, post};
 use crate::core::actor::launch::Start;
 use crate::core::panics::contain;
 use crate::core::store::slot::{Cancel, Outcome};
 use crate::core::store::tag::Tag;
 use crate::runner::saw;
+use crate::threads::{saw_end, spawn};
 use crate::toy::*;
 use std::panic::resume_unwind;
 
@@ -298,13 +299,9 @@ fn overlap_vs_abort(engine: ToyEngine) {
 }
 
 fn ready_or_closed(ends: &[End], values: &[u32]) {
-    for (end, value) in ends.iter().zip(values) {
-        match end {
-            Outcome::Closed => saw("closed"),
-            Outcome::Ready(found) if found == value => saw("ran"),
-            other => panic!("{other:?}"),
-        }
-    }
+    ends.iter()
+        .zip(values)
+        .for_each(|(end, &value)| saw_end(end, value));
 }
 
 /// Done when it returns.

@@ -1,13 +1,13 @@
 //! Waits that would be for ever: code that runs while its thread drives, and executors that wait for each
 //! other.
 
-use super::super::launch::spawn;
 use crate::core::actor::driving::{Waiting, is_driving};
 use crate::core::actor::launch::Start;
 use crate::core::actor::submission::Wait;
 use crate::core::store::slot::Outcome;
 use crate::core::store::tag::Tag;
 use crate::runner::saw;
+use crate::threads::spawn;
 use crate::toy::*;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
