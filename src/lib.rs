@@ -22,7 +22,9 @@
 //! An [`Executor`] runs graphs, for any number of threads and tasks. [`Executor::run`] and
 //! [`Executor::run_async`] are for a result at once: where the device allows it and is idle, the caller drives
 //! it itself. [`Executor::submit`] leaves the work to the owner and returns a handle. What is submitted is
-//! kept on the device while anyone refers to it, and never computed twice; what lies between is not kept.
+//! kept on the device while anyone refers to it, and whoever else submits it or uses it gets that result: it is
+//! computed once. (In a rare race of submissions that overlap, a node is also computed inside another
+//! fragment: [`Stats::nodes_recomputed`].) What lies between is not kept.
 //!
 //! ```
 //! use candlewick::{Device, Executor, LazyTensor};
