@@ -24,11 +24,11 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use trace::{Parts, Trace};
 
-/// A function keeps so many traces: one for each list of shapes that it is called with. Beyond
-/// it, half of them go: those used longest ago.
+/// The most traces that a function keeps: one for each list of shapes, dtypes and devices that it is called with.
+/// When there are more, the half of them goes that was used longest ago.
 const MOST_TRACES: usize = 64;
 
-/// What a function returned.
+/// The tensors that a function returned when it was traced.
 type Roots = SmallVec<[LazyTensor; 2]>;
 type Traced<'f> = Box<dyn Fn(&[LazyTensor]) -> Result<Roots> + Send + Sync + 'f>;
 
@@ -68,7 +68,7 @@ pub struct Compiled<'f, R = Tensor> {
 
 struct Shared<'f> {
     executor: Executor,
-    /// How many the function takes; `None` if any number.
+    /// How many arguments the function takes; `None` if any number.
     arguments: Option<usize>,
     function: Traced<'f>,
     traces: Cache<Trace>,
@@ -143,7 +143,10 @@ impl<R: Results> Compiled<'_, R> {
     /// let square = executor.compile(|x: &LazyTensor| x.sqr());
     /// let x = Tensor::new(&[3f32], &Device::Cpu)?;
     /// let soon = Submit::new().priority(Priority::Interactive);
-    /// assert_eq!(square.submit_with(&[x], soon)?.wait()?.to_vec1::<f32>()?, [9.0]);
+    /// let handle = square.submit_with(&[&x], soon)?;
+    /// let other = square.submit(&[&x])?; // meanwhile
+    /// assert_eq!(handle.wait()?.to_vec1::<f32>()?, [9.0]);
+    /// assert_eq!(other.wait()?.to_vec1::<f32>()?, [9.0]);
     /// # Ok::<_, Box<dyn std::error::Error>>(())
     /// ```
     pub fn submit_with<A: Argument>(&self, arguments: &[A], how: Submit) -> Result<Handle<R>> {
@@ -152,11 +155,11 @@ impl<R: Results> Compiled<'_, R> {
         pending.map(Handle::new)
     }
 
-    /// Calls the function and returns its results, as [`Executor::run`] does: on the CPU device, this
-    /// thread does the work if no other one drives, and nobody is woken.
+    /// Calls the function and returns its results, as [`Executor::run`] does: on the CPU the calling thread
+    /// does the work if no other one drives the device, and the owner is not woken.
     ///
     /// # Errors
-    /// Those of [`Compiled::submit`] and [`Handle::wait`].
+    /// Those of [`Compiled::submit`] and [`Executor::run`].
     ///
     /// ```
     /// use candlewick::{Device, Executor, LazyTensor, Tensor};
@@ -170,10 +173,24 @@ impl<R: Results> Compiled<'_, R> {
         self.run_with(arguments, Submit::new())
     }
 
-    /// Calls the function as `how` says and returns its results.
+    /// Calls the function as `how` says and returns its results, as [`Executor::run_with`] does: with a
+    /// deadline, a call that is queued is found to be late when its turn comes.
     ///
     /// # Errors
-    /// Those of [`Compiled::submit_with`] and [`Handle::wait`].
+    /// Those of [`Compiled::submit_with`] and [`Executor::run_with`].
+    ///
+    /// ```
+    /// use candlewick::{Device, Error, Executor, LazyTensor, Priority, Submit, Tensor};
+    /// use std::time::Instant;
+    /// let executor = Executor::new(&Device::Cpu)?;
+    /// let square = executor.compile(|x: &LazyTensor| x.sqr());
+    /// let x = Tensor::new(&[3f32], &Device::Cpu)?;
+    /// let soon = Submit::new().priority(Priority::Interactive);
+    /// assert_eq!(square.run_with(&[&x], soon)?.to_vec1::<f32>()?, [9.0]);
+    /// let late = square.run_with(&[&x], Submit::deadline(Instant::now()));
+    /// assert!(matches!(late, Err(Error::DeadlineExceeded)));
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn run_with<A: Argument>(&self, arguments: &[A], how: Submit) -> Result<R> {
         let asked = self.shared.call(arguments)?;
         self.shared.executor.run_asked(asked, &how)
@@ -202,7 +219,25 @@ impl<R: Results> Compiled<'_, R> {
     /// Calls the function if the queue has room and nobody waits for it.
     ///
     /// # Errors
-    /// [`Error::QueueFull`], and those of [`Compiled::submit`].
+    /// [`Error::QueueFull`], and those of [`Compiled::submit`] but for [`Error::WouldDeadlock`].
+    ///
+    /// ```
+    /// use candlewick::device::Script;
+    /// use candlewick::{Device, Error, Executor, LazyTensor, Tensor};
+    /// let device = Script::new(); // a simulated device, which can be held up
+    /// let executor = Executor::builder(&Device::Cpu).queue_capacity(1).simulated(&device).build()?;
+    /// let square = executor.compile(|x: &LazyTensor| x.sqr());
+    /// let x = Tensor::new(&[3f32], &Device::Cpu)?;
+    /// device.hold();
+    /// let running = square.try_submit(&[&x])?;
+    /// device.wait_until_held(); // it has begun, and left the queue
+    /// let queued = square.try_submit(&[&x])?;
+    /// assert!(matches!(square.try_submit(&[&x]), Err(Error::QueueFull { capacity: 1, .. })));
+    /// device.resume();
+    /// assert_eq!(running.wait()?.to_vec1::<f32>()?, [9.0]);
+    /// assert_eq!(queued.wait()?.to_vec1::<f32>()?, [9.0]);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn try_submit<A: Argument>(&self, arguments: &[A]) -> Result<Handle<R>> {
         let asked = self.shared.call(arguments)?;
         let pending = self.shared.executor.try_queue(asked, &Submit::new());
@@ -221,7 +256,10 @@ impl<R: Results> Compiled<'_, R> {
     /// let executor = Executor::new(&Device::Cpu)?;
     /// let square = executor.compile(|x: &LazyTensor| x.sqr());
     /// let x = Tensor::new(&[2f32], &Device::Cpu)?;
-    /// assert_eq!(square.submit_async(&[x]).await?.await?.to_vec1::<f32>()?, [4.0]);
+    /// let first = square.submit_async(&[&x]).await?; // queued
+    /// let second = square.submit_async(&[&x]).await?;
+    /// assert_eq!(first.await?.to_vec1::<f32>()?, [4.0]);
+    /// assert_eq!(second.await?.to_vec1::<f32>()?, [4.0]);
     /// # Ok::<_, Box<dyn std::error::Error>>(()) }).unwrap();
     /// ```
     pub fn submit_async<A: Argument>(&self, arguments: &[A]) -> SubmitAsync<R> {
@@ -229,11 +267,23 @@ impl<R: Results> Compiled<'_, R> {
         self.shared.executor.asked_async(asked, Submit::new())
     }
 
-    /// How a call with these arguments would run. Traces the function for this, and submits
-    /// nothing.
+    /// How a call with these arguments would run. Runs the function on placeholders for this, keeps no trace,
+    /// and submits nothing.
     ///
     /// # Errors
-    /// Those of [`Compiled::submit`], but for the queue's.
+    /// [`Error::Arguments`]; what the function returns; [`Error::Placeholder`]; [`Error::ForeignExecutor`] and
+    /// [`Error::ForeignDevice`].
+    ///
+    /// ```
+    /// use candlewick::{D, Device, Executor, LazyTensor, Tensor};
+    /// let executor = Executor::new(&Device::Cpu)?;
+    /// let scores = executor.compile(|x: &LazyTensor| x.sqr()?.softmax(D::Minus1));
+    /// let x = Tensor::new(&[[1f32, 2.0]], &Device::Cpu)?;
+    /// let explanation = scores.explain(&[&x])?;
+    /// assert_eq!((explanation.steps(), explanation.engine_steps()), (1, 1));
+    /// assert_eq!(scores.traces(), 0);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn explain<A: Argument>(&self, arguments: &[A]) -> Result<Explanation> {
         self.shared.explain(arguments)
     }

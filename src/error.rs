@@ -26,8 +26,8 @@ pub enum Error {
     Failed(Arc<Failure>),
     /// [`cancel`](crate::Handle::cancel) withdrew the work before it began.
     Cancelled,
-    /// The work had not begun by the deadline that it was [submitted](crate::Submit::deadline)
-    /// with, and was not done.
+    /// The work had not begun by the deadline that it was [submitted](crate::Submit::deadline) with, and was
+    /// not done. Work that is queued is found to be late when its turn comes.
     DeadlineExceeded,
     /// The executor refuses new work, or closed before this work began.
     Closed,

@@ -42,7 +42,7 @@ use std::time::Duration;
 ///         let (executor, w) = (executor.clone(), w.clone());
 ///         scope.spawn(move || {
 ///             let x = LazyTensor::new(&[[f32::from(i), 1.0]], &Device::Cpu)?;
-///             let y = executor.submit(&x.matmul(&w)?)?.wait()?;
+///             let y = executor.run(&x.matmul(&w)?)?;
 ///             assert_eq!(y.to_vec2::<f32>()?, [[f32::from(i), 2.0]]);
 ///             Ok::<_, Box<dyn std::error::Error + Send + Sync>>(())
 ///         });
@@ -101,8 +101,11 @@ impl Executor {
     ///
     /// # Errors
     /// [`Error::ForeignExecutor`], [`Error::ForeignDevice`], [`Error::TooLarge`],
-    /// [`Error::Closed`], [`Error::OwnerLost`]; [`Error::WouldDeadlock`] if the queue is full and
-    /// an operation that this executor is running called.
+    /// [`Error::Closed`], [`Error::OwnerLost`]; [`Error::Placeholder`] if a placeholder of a compiled
+    /// function is in the graph; [`Error::WouldDeadlock`] if the queue is full and no room would ever come,
+    /// because the call is made inside of an operation, a destructor or a waker that this executor is
+    /// running, or that another executor is running for which this one's driver waits, directly or through
+    /// further ones.
     pub fn submit<O: Outputs>(&self, outputs: O) -> Result<Handle<O::Results>> {
         self.submit_with(outputs, Submit::new())
     }
@@ -111,16 +114,19 @@ impl Executor {
     /// the queue is full, but not beyond the deadline.
     ///
     /// # Errors
-    /// [`Error::DeadlineExceeded`], and those of [`Executor::submit`].
+    /// [`Error::DeadlineExceeded`] if the deadline has passed, or passes before there is room; if it passes
+    /// after that, the handle gets the error when the work's turn comes. And those of [`Executor::submit`].
     ///
     /// ```
     /// use candlewick::{Device, Executor, LazyTensor, Priority, Submit};
     /// use std::time::Duration;
     /// let executor = Executor::new(&Device::Cpu)?;
-    /// let y = LazyTensor::new(&[3f32, 4.0], &Device::Cpu)?.sqr()?.sum_all()?;
+    /// let squares = LazyTensor::new(&[3f32, 4.0], &Device::Cpu)?.sqr()?;
     /// let how = Submit::within(Duration::from_secs(10)).priority(Priority::Interactive);
-    /// let handle = executor.submit_with(&y, how)?;
-    /// assert_eq!(handle.wait()?.to_scalar::<f32>()?, 25.0);
+    /// let handle = executor.submit_with(&squares, how)?;
+    /// let sum = executor.run(&squares.sum_all()?)?; // on the squares that are on their way
+    /// assert_eq!(sum.to_scalar::<f32>()?, 25.0);
+    /// assert_eq!(handle.wait()?.to_vec1::<f32>()?, [9.0, 16.0]);
     /// # Ok::<_, Box<dyn std::error::Error>>(())
     /// ```
     pub fn submit_with<O: Outputs>(&self, outputs: O, how: Submit) -> Result<Handle<O::Results>> {
@@ -141,12 +147,19 @@ impl Executor {
     /// Computes outputs and returns their values: what [`Executor::submit`] and [`Handle::wait`] do, in
     /// one call.
     ///
-    /// On a device that any thread may drive (the CPU) and that no thread is driving, this one drives it
-    /// until the results are there, and wakes nobody: a call costs about as much as the work. Else the
-    /// work is queued and waited for. Operations of another caller's own are never run here.
+    /// On the CPU, while no other thread drives the device, the calling thread drives it until the results
+    /// are there, and the owner is not woken: a call costs about as much as the work. The caller also runs
+    /// work that was queued before and has its turn first, but never a custom operation that another caller
+    /// submitted. If other work is left when the results are there, the owner is woken for that.
+    ///
+    /// Else the work is queued for the owner and waited for. That is always so
+    /// - on a device that only the owner's thread drives: CUDA, Metal, a simulated one;
+    /// - with [`Builder::lending`]`(false)`, or a [`Batching::max_delay`](crate::Batching::max_delay) above 0;
+    /// - if a thread of a rayon pool calls.
     ///
     /// # Errors
-    /// Those of [`Executor::submit`] and [`Handle::wait`].
+    /// Those of [`Executor::submit`] and [`Handle::wait`]; [`Error::WouldDeadlock`] also if the queue is not
+    /// full.
     ///
     /// ```
     /// use candlewick::{Device, Executor, LazyTensor};
@@ -161,11 +174,15 @@ impl Executor {
         self.run_with(outputs, Submit::new())
     }
 
-    /// Computes outputs as `how` says, and returns their values. The deadline is that of the work's
-    /// beginning, and of the wait for room, not of the call.
+    /// Computes outputs as `how` says, and returns their values, as [`Executor::run`] does.
+    ///
+    /// The deadline bounds the wait for room in the queue and the beginning of the work, not the call. Work
+    /// that has been queued is found to be late when its turn comes: the call returns
+    /// [`Error::DeadlineExceeded`] then, however long after the deadline that is. A caller that wants to be
+    /// back in time has [`Executor::submit_with`] and [`Handle::wait_timeout`].
     ///
     /// # Errors
-    /// Those of [`Executor::submit_with`] and [`Handle::wait`].
+    /// Those of [`Executor::submit_with`] and [`Executor::run`].
     ///
     /// ```
     /// use candlewick::{Device, Executor, LazyTensor, Priority, Submit};
@@ -191,12 +208,19 @@ impl Executor {
     /// Computes outputs and yields their values: what [`Executor::submit_async`] and an `.await` of the
     /// handle do, in one future.
     ///
-    /// If no thread is driving the device, nothing is queued, and the plan of the graph is known to take no
-    /// longer than [`Builder::inline_limit`], the work is done inside of the poll, and nobody is woken; else
-    /// the owner does it. Dropped before it is ready, the future withdraws the work.
+    /// On the CPU, if no thread is driving the device, nothing is queued, and the plan of the graph is known
+    /// and estimated to take at most [`Builder::inline_limit`] (50 µs by default), the work is done inside of
+    /// the poll, and the owner is not woken. Else the work is queued for the owner. That is always so
+    /// - in the cases that [`Executor::run`] lists, of which the last is a poll by a thread of a rayon pool;
+    /// - for a graph whose structure has not been planned yet: the first of its kind;
+    /// - for custom operations and quantized products, of which there is no estimate;
+    /// - if code that this executor is running (an operation, a destructor, a waker) polls.
+    ///
+    /// Dropped before it is ready, the future withdraws work that has not begun.
     ///
     /// # Errors
-    /// Those of [`Executor::submit`] and [`Handle::wait`].
+    /// Those of [`Executor::submit`] and [`Handle::wait`]; of the errors [`Error::WouldDeadlock`] only if an
+    /// operation polls.
     ///
     /// ```
     /// use candlewick::{Device, Executor, LazyTensor};
@@ -211,10 +235,12 @@ impl Executor {
         self.run_async_with(outputs, Submit::new())
     }
 
-    /// Computes outputs as `how` says, and yields their values.
+    /// Computes outputs as `how` says, and yields their values, as [`Executor::run_async`] does. The deadline
+    /// bounds the beginning of the work, and is looked at when its turn comes; it bounds neither the wait for
+    /// room in the queue nor the `.await`.
     ///
     /// # Errors
-    /// Those of [`Executor::submit_with`] and [`Handle::wait`].
+    /// [`Error::DeadlineExceeded`], and those of [`Executor::run_async`].
     ///
     /// ```
     /// use candlewick::{Device, Executor, LazyTensor, Priority, Submit};
@@ -229,7 +255,8 @@ impl Executor {
         self.run_asked_async(self.ask(outputs), how)
     }
 
-    /// For a simulation: does what the owner's thread would do, once. `false` if there was nothing.
+    /// For a simulation, on an executor without a thread of its own: drives until nothing is left to do now, as
+    /// the owner's thread does when it is woken. `false` if another thread is driving.
     #[doc(hidden)]
     pub fn step(&self) -> bool {
         self.core().step()
@@ -246,7 +273,26 @@ impl Executor {
     /// Submits if the queue has room and nobody waits for it.
     ///
     /// # Errors
-    /// [`Error::QueueFull`], and those of [`Executor::submit`]. Nothing stays claimed.
+    /// [`Error::QueueFull`], after which nothing stays claimed, and those of [`Executor::submit`] but for
+    /// [`Error::WouldDeadlock`].
+    ///
+    /// ```
+    /// use candlewick::device::Script;
+    /// use candlewick::{Device, Error, Executor, LazyTensor};
+    /// let device = Script::new(); // a simulated device, which can be held up
+    /// let executor = Executor::builder(&Device::Cpu).queue_capacity(1).simulated(&device).build()?;
+    /// let x = LazyTensor::new(&[4f32], &Device::Cpu)?;
+    /// device.hold();
+    /// let running = executor.try_submit(&x.sqr()?)?;
+    /// device.wait_until_held(); // it has begun, and left the queue
+    /// let queued = executor.try_submit(&x.sqrt()?)?;
+    /// let refused = executor.try_submit(&x.neg()?);
+    /// assert!(matches!(refused, Err(Error::QueueFull { capacity: 1, .. })));
+    /// device.resume();
+    /// assert_eq!(running.wait()?.to_vec1::<f32>()?, [16.0]);
+    /// assert_eq!(queued.wait()?.to_vec1::<f32>()?, [2.0]);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn try_submit<O: Outputs>(&self, outputs: O) -> Result<Handle<O::Results>> {
         self.try_submit_with(outputs, Submit::new())
     }
@@ -254,7 +300,19 @@ impl Executor {
     /// Submits as `how` says if the queue has room and nobody waits for it.
     ///
     /// # Errors
-    /// [`Error::QueueFull`], and those of [`Executor::submit_with`]. Nothing stays claimed.
+    /// [`Error::DeadlineExceeded`] if the deadline has passed, and those of [`Executor::try_submit`].
+    ///
+    /// ```
+    /// use candlewick::{Device, Error, Executor, LazyTensor, Submit};
+    /// use std::time::{Duration, Instant};
+    /// let executor = Executor::new(&Device::Cpu)?;
+    /// let y = LazyTensor::new(&[4f32], &Device::Cpu)?.sqr()?;
+    /// let late = executor.try_submit_with(&y, Submit::deadline(Instant::now()));
+    /// assert!(matches!(late, Err(Error::DeadlineExceeded)));
+    /// let handle = executor.try_submit_with(&y, Submit::within(Duration::from_secs(10)))?;
+    /// assert_eq!(handle.wait()?.to_vec1::<f32>()?, [16.0]);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn try_submit_with<O: Outputs>(
         &self,
         outputs: O,
@@ -268,15 +326,17 @@ impl Executor {
     /// Dropped before it is ready, the future submits nothing.
     ///
     /// # Errors
-    /// Those of [`Executor::submit`].
+    /// Those of [`Executor::submit`]; of them [`Error::WouldDeadlock`] only if an operation polls.
     ///
     /// ```
     /// use candlewick::{Device, Executor, LazyTensor};
     /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
     /// let executor = Executor::new(&Device::Cpu)?;
     /// let x = LazyTensor::new(&[2f32], &Device::Cpu)?;
-    /// let y = executor.submit_async(&x.sqr()?).await?.await?;
-    /// assert_eq!(y.to_vec1::<f32>()?, [4.0]);
+    /// let first = executor.submit_async(&x.sqr()?).await?; // queued
+    /// let second = executor.submit_async(&x.neg()?).await?;
+    /// assert_eq!(first.await?.to_vec1::<f32>()?, [4.0]);
+    /// assert_eq!(second.await?.to_vec1::<f32>()?, [-2.0]);
     /// # Ok::<_, Box<dyn std::error::Error>>(()) }).unwrap();
     /// ```
     pub fn submit_async<O: Outputs>(&self, outputs: O) -> SubmitAsync<O::Results> {
@@ -287,7 +347,8 @@ impl Executor {
     /// without a runtime has no clock to be woken by. Bound the wait with your runtime's.
     ///
     /// # Errors
-    /// Those of [`Executor::submit_with`].
+    /// [`Error::DeadlineExceeded`] if the deadline has passed at the first poll, and those of
+    /// [`Executor::submit_async`].
     ///
     /// ```
     /// use candlewick::{Device, Executor, LazyTensor, Priority, Submit};
@@ -295,8 +356,9 @@ impl Executor {
     /// let executor = Executor::new(&Device::Cpu)?;
     /// let x = LazyTensor::new(&[2f32], &Device::Cpu)?;
     /// let how = Submit::new().priority(Priority::Background);
-    /// let y = executor.submit_async_with(&x.sqr()?, how).await?.await?;
-    /// assert_eq!(y.to_vec1::<f32>()?, [4.0]);
+    /// let later = executor.submit_async_with(&x.sqr()?, how).await?;
+    /// assert_eq!(executor.run_async(&x.neg()?).await?.to_vec1::<f32>()?, [-2.0]);
+    /// assert_eq!(later.await?.to_vec1::<f32>()?, [4.0]);
     /// # Ok::<_, Box<dyn std::error::Error>>(()) }).unwrap();
     /// ```
     pub fn submit_async_with<O: Outputs>(
@@ -312,7 +374,7 @@ impl Executor {
     ///
     /// # Errors
     /// Those of [`Executor::submit`] that a graph by itself causes: [`Error::ForeignExecutor`],
-    /// [`Error::ForeignDevice`], [`Error::TooLarge`].
+    /// [`Error::ForeignDevice`], [`Error::TooLarge`], [`Error::Placeholder`].
     ///
     /// ```
     /// use candlewick::{D, Device, Executor, LazyTensor};

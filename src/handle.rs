@@ -32,8 +32,10 @@ use std::time::Duration;
 /// let executor = Executor::new(&Device::Cpu)?;
 /// let x = LazyTensor::new(&[1f32, 2.0], &Device::Cpu)?;
 /// let handle = executor.submit(&(&x + &x)?)?;
+/// let other = executor.submit(&x.sqr()?)?; // meanwhile
 /// assert_eq!(handle.wait()?.to_vec1::<f32>()?, [2.0, 4.0]);
 /// assert!(handle.is_finished());
+/// assert_eq!(other.wait()?.to_vec1::<f32>()?, [1.0, 4.0]);
 /// # Ok::<_, Box<dyn std::error::Error>>(())
 /// ```
 #[must_use = "dropping every handle and tensor of a submission withdraws it"]
@@ -43,18 +45,19 @@ pub struct Handle<R = Tensor> {
     result: PhantomData<fn() -> R>,
 }
 
-/// What [`Handle::cancel`] found.
+/// What [`Handle::cancel`] found: of a submission of several outputs, the first of [`Cancel::Running`],
+/// [`Cancel::Shared`], [`Cancel::Cancelled`] and [`Cancel::Finished`] that holds for one of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Cancel {
-    /// It had not begun and nobody else wanted it: it will not run, and whoever waits gets
-    /// [`Error::Cancelled`](crate::Error::Cancelled).
+    /// The work had not begun and nobody else wanted the result: it will not run, and the handles of this
+    /// submission get [`Error::Cancelled`](crate::Error::Cancelled).
     Cancelled,
-    /// Another submission or a later fragment uses it: it goes on.
+    /// Another submission or a later fragment wants the result: the work goes on.
     Shared,
-    /// It had begun: it goes on.
+    /// The work had begun: it goes on.
     Running,
-    /// It had ended.
+    /// The work had ended.
     Finished,
 }
 
@@ -69,17 +72,17 @@ impl<R: Results> Handle<R> {
 
     /// Blocks until the result is there.
     ///
-    /// On the CPU device, if nobody drives it, this thread runs the queue itself instead of
-    /// being switched out, until its result is there: see `docs/concurrency.md`, "Lending". A caller that
-    /// waits at once has [`Executor::run`](crate::Executor::run), which wakes nobody.
+    /// On the CPU, if work is queued and no thread drives the device, the waiting thread runs the queue itself
+    /// instead of sleeping, until its result is there: see `docs/concurrency.md`, "Who runs". A caller that
+    /// waits at once has [`Executor::run`](crate::Executor::run), which does not wake the owner.
     ///
     /// # Errors
     /// What the work failed with; [`Error::Cancelled`](crate::Error::Cancelled);
     /// [`Error::DeadlineExceeded`](crate::Error::DeadlineExceeded);
     /// [`Error::Closed`](crate::Error::Closed);
-    /// [`Error::WouldDeadlock`](crate::Error::WouldDeadlock) if called by an operation, a destructor or a
-    /// waker that the same executor is running, or by one of another executor for which this one's
-    /// driver is waiting.
+    /// [`Error::WouldDeadlock`](crate::Error::WouldDeadlock) if the result is not there and the call is made
+    /// inside of an operation, a destructor or a waker that the same executor is running, or that another
+    /// executor is running for which this one's driver waits, directly or through further ones.
     pub fn wait(&self) -> Result<R> {
         self.shared.wait("wait", None)?;
         self.shared.finished()
@@ -120,8 +123,37 @@ impl<R> Handle<R> {
         self.shared.submission.is_finished()
     }
 
-    /// Withdraws this submission, for all its handles. Work that has not begun and that nobody
-    /// else wants is not done; whatever it held in the queue is freed at once.
+    /// Withdraws this submission, for all its handles. An output whose work has not begun and that no other
+    /// submission or fragment wants is not computed; a tensor that names it can be submitted again. When that
+    /// holds for all outputs of the submission, its place in the queue is free at once, unless very many
+    /// withdrawn submissions (1024, or as many as the queue has places if those are more) still wait for the
+    /// owner to pass over them.
+    ///
+    /// Each of several outputs is withdrawn by itself, and the answer is of all of them: see [`Cancel`]. If one
+    /// was withdrawn, a handle of several gets [`Error::Cancelled`](crate::Error::Cancelled), or the error of an
+    /// output that stands before it, once all have ended. A second call withdraws nothing, and tells how the
+    /// work stands.
+    ///
+    /// ```
+    /// use candlewick::device::Script;
+    /// use candlewick::{Cancel, Device, Error, Executor, LazyTensor};
+    /// let device = Script::new(); // a simulated device, which can be held up
+    /// let executor = Executor::builder(&Device::Cpu).simulated(&device).build()?;
+    /// let x = LazyTensor::new(&[4f32], &Device::Cpu)?;
+    /// device.hold();
+    /// let running = executor.submit(&x.sqr()?)?;
+    /// device.wait_until_held();
+    /// let (root, negated) = (x.sqrt()?, x.neg()?);
+    /// let both = executor.submit((&root, &negated))?;
+    /// let one = executor.submit(&root)?;
+    /// assert_eq!(running.cancel(), Cancel::Running);
+    /// assert_eq!(both.cancel(), Cancel::Shared); // `one` wants the root; nobody wants the other
+    /// device.resume();
+    /// assert_eq!(one.wait()?.to_vec1::<f32>()?, [2.0]);
+    /// assert!(matches!(both.wait(), Err(Error::Cancelled)));
+    /// assert_eq!(running.wait()?.to_vec1::<f32>()?, [16.0]);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn cancel(&self) -> Cancel {
         match self.shared.submission.cancel() {
             SlotCancel::Cancelled => Cancel::Cancelled,

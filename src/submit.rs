@@ -17,11 +17,11 @@ use std::time::{Duration, Instant};
 ///
 /// let client = Session::new(); // one for each client, whichever threads work for it
 /// let soon = Submit::within(Duration::from_secs(30)).priority(Priority::Interactive);
-/// let handle = executor.submit_with(&x.exp()?, soon.session(&client))?;
-/// assert_eq!(handle.wait()?.dims(), [2]);
+/// let y = executor.run_with(&x.exp()?, soon.session(&client))?;
+/// assert_eq!(y.dims(), [2]);
 ///
 /// let late = Submit::deadline(Instant::now());
-/// let error = executor.submit_with(&x.sqr()?, late).unwrap_err();
+/// let error = executor.run_with(&x.sqr()?, late).unwrap_err();
 /// assert!(matches!(error, Error::DeadlineExceeded));
 /// # Ok::<_, candlewick::Error>(())
 /// ```
@@ -41,8 +41,10 @@ impl Submit {
         Self::default()
     }
 
-    /// Work that has not begun by this moment is not done: its handles get
-    /// [`Error::DeadlineExceeded`]. This is found when its turn comes, not at the moment itself.
+    /// Work that has not begun by this moment is not done: its handles, or the call of
+    /// [`Executor::run_with`](crate::Executor::run_with), get [`Error::DeadlineExceeded`]. For work that is
+    /// queued this is found when its turn comes, not at the moment itself; a thread that waits for room in
+    /// the queue waits no longer than until the moment.
     ///
     /// It is the deadline of the work as long as nobody else asks for the result: another
     /// submission of the same tensor, or a graph that uses it, lifts it.

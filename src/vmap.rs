@@ -103,7 +103,10 @@ impl<R: Results> Vmap<'_, R> {
     /// let norms = executor.vmap(|x: &LazyTensor| x.sqr()?.sum_all()?.sqrt(), 0);
     /// let xs = Tensor::new(&[[3f32, 4.0], [6.0, 8.0]], &Device::Cpu)?;
     /// let later = Submit::new().priority(Priority::Background);
-    /// assert_eq!(norms.submit_with(&[xs], later)?.wait()?.to_vec1::<f32>()?, [5.0, 10.0]);
+    /// let handle = norms.submit_with(&[&xs], later)?;
+    /// let doubled = executor.run(&(&LazyTensor::from(&xs) * 2.0)?)?; // meanwhile
+    /// assert_eq!(doubled.dims(), [2, 2]);
+    /// assert_eq!(handle.wait()?.to_vec1::<f32>()?, [5.0, 10.0]);
     /// # Ok::<_, Box<dyn std::error::Error>>(())
     /// ```
     pub fn submit_with<A: Argument>(&self, arguments: &[A], how: Submit) -> Result<Handle<R>> {

@@ -7,7 +7,7 @@
 //! The owner forgets the origin only after the node's slot has begun to run; from then on the
 //! slot can no longer be given up. A slot that was given up keeps its node's origin, also when
 //! others of the same fragment run. So a reader that finds no origin is certain to find the
-//! slot: see `docs/concurrency.md`, "Cutting".
+//! slot: see `docs/concurrency.md`, "Claims".
 //!
 //! Nobody waits here. Readers are counted in one word, beside the mark that the origin is
 //! forgotten: after it no reader comes in, and of those who are in, the last drops it.

@@ -17,16 +17,17 @@ use std::time::Duration;
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Batching {
-    /// At most so many fragments; 64 by default. With 0 or 1 every fragment runs by itself.
+    /// The most fragments of a batch; 64 by default. With 0 or 1 every fragment runs by itself.
     pub fragments: usize,
-    /// At most so many rows of matrix products; 1024 by default.
+    /// The most rows of all fragments together, each counted by its matrix product with most rows; 1024 by
+    /// default.
     pub rows: usize,
-    /// At most so many bytes in one value of all fragments together; 64 MiB by default.
+    /// The most bytes of all fragments together, each counted by its largest value; 64 MiB by default.
     pub bytes: usize,
-    /// How long a batch that is not full waits for others that may come, if nothing else waits; not
-    /// at all by default. It costs every request that much where few come at once, and a thread that
-    /// waits does not run the queue itself ([`Builder::lending`](crate::executor::Builder::lending)):
-    /// it would wait in others' place.
+    /// How long a batch that is not full waits for further fragments, if nothing else waits; zero by default,
+    /// which is not at all. Where few requests come at once, it costs each of them that much. Above zero,
+    /// callers do not drive the device themselves, as if
+    /// [`Builder::lending`](crate::executor::Builder::lending) was off: they would wait in others' place.
     pub max_delay: Duration,
 }
 

@@ -71,7 +71,8 @@ impl fmt::Display for Error {
             ),
             Error::WouldDeadlock { call } => write!(
                 f,
-                "{call} inside an operation that the owner runs would wait for itself"
+                "{call} would wait for ever: this thread drives the executor that it waits for, or one that \
+                 the driver of that executor waits for"
             ),
             Error::OwnerLost(e) => write!(f, "the executor's owner is lost: {e}"),
             Error::Build(e) => e.fmt(f),

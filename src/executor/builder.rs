@@ -60,7 +60,15 @@ impl Builder {
         }
     }
 
-    /// The bound of the queue in fragments; 1024 by default.
+    /// The bound of the queue in fragments; 1024 by default. At least 1 and at most 1 048 575 (2^20 - 1):
+    /// [`Builder::build`] refuses others with [`BuildError::Capacity`].
+    ///
+    /// ```
+    /// use candlewick::{Device, Executor};
+    /// let build = |fragments| Executor::builder(&Device::Cpu).queue_capacity(fragments).build();
+    /// assert!(build(1).is_ok());
+    /// assert!(build(0).is_err() && build(1 << 20).is_err());
+    /// ```
     pub fn queue_capacity(mut self, fragments: usize) -> Self {
         self.queue_capacity = fragments;
         self
@@ -68,7 +76,11 @@ impl Builder {
 
     /// The bound of the queue in bytes of host data that fragments bring along; 1 GiB by
     /// default. Tensors made by [`LazyTensor::new`](crate::LazyTensor::new) and its like count, in each fragment that
-    /// carries them; tensors wrapped by `LazyTensor::from` do not.
+    /// carries them; tensors wrapped by `LazyTensor::from` do not. A fragment that brings more than the bound
+    /// is refused with [`Error::TooLarge`](crate::Error::TooLarge), however empty the queue is.
+    ///
+    /// At least 1 and at most 2^42 - 1 (4 TiB less one byte): [`Builder::build`] refuses others with
+    /// [`BuildError::CapacityBytes`].
     pub fn queue_bytes(mut self, bytes: u64) -> Self {
         self.queue_bytes = bytes;
         self
@@ -80,8 +92,10 @@ impl Builder {
         self
     }
 
-    /// Whether a thread that waits may run the queue itself while the owner is idle, on a device
-    /// that allows it (the CPU). On by default: it saves two thread switches.
+    /// Whether callers may drive the device themselves while no other thread does, where it allows that (the
+    /// CPU): in [`Executor::run`], in a poll of [`Executor::run_async`], and while they block in
+    /// [`Handle::wait`](crate::Handle::wait). On by default: it saves two thread switches. When it is off, or
+    /// [`Batching::max_delay`] is above 0, all work is queued for the owner's thread.
     pub fn lending(mut self, lending: bool) -> Self {
         self.lending = lending;
         self
@@ -149,7 +163,10 @@ impl Builder {
 
     /// How long the work of one [`Executor::run_async`] may take, by the plan's estimate, to be done inside
     /// of the poll if the device is idle; 50 µs by default, about what a task may compute between two
-    /// awaits. Zero leaves everything to the owner.
+    /// awaits. Zero leaves every step to the owner.
+    ///
+    /// Work of which there is no estimate is always left to the owner, and so is all work where callers do
+    /// not drive: [`Executor::run_async`] has the list.
     pub fn inline_limit(mut self, limit: Duration) -> Self {
         self.inline_limit = limit;
         self

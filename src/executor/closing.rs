@@ -26,8 +26,9 @@ impl Executor {
     /// [`Executor::shutdown`] for a thread, for at most `limit` if there is one.
     ///
     /// # Errors
-    /// [`Error::Timeout`]; the closing goes on. [`Error::WouldDeadlock`] if called by an
-    /// operation that this executor is running; it closes all the same.
+    /// [`Error::Timeout`]; the closing goes on. [`Error::WouldDeadlock`] if called by an operation, a
+    /// destructor or a waker that this executor is running, or that another executor is running for which
+    /// this one's driver waits; it closes all the same.
     ///
     /// ```
     /// # use candlewick::{Device, Executor, Health, LazyTensor};

@@ -19,14 +19,18 @@ pub struct Stats {
     pub fragments_cancelled: u64,
     /// Fragments that had not begun by their deadline.
     pub fragments_expired: u64,
-    /// Times that a caller ran the queue in the owner's place.
+    /// Times that a thread other than the owner's drove the device: in [`Executor::run`], in a poll of
+    /// [`Executor::run_async`], or in [`Handle::wait`](crate::Handle::wait). See "Who runs" in
+    /// `docs/concurrency.md`.
     pub lent: u64,
-    /// Batches that were given to a device that goes on when it returns: at most three at a time.
+    /// Tickets that were taken for batches, on a device that goes on when it returns. At most three are in
+    /// flight at a time. Those of fragments that were issued again do not count.
     pub tickets: u64,
     /// Fragments that were issued again, each by itself, because the device reported an error late.
     pub fragments_reissued: u64,
-    /// Nodes that were computed inside of a fragment although another submission had claimed them at the
-    /// same time and not begun: see "Claims" in `docs/concurrency.md`. Rare.
+    /// Nodes that a fragment computed although another submission had claimed them at about the same time, and
+    /// computes them too: a rare race of submissions of several outputs that overlap. See "Claims" in
+    /// `docs/concurrency.md`.
     pub nodes_recomputed: u64,
     /// Batches: several fragments that ran as one.
     pub batches: u64,
@@ -38,9 +42,9 @@ pub struct Stats {
     pub plans_made: u64,
     /// Plans that are kept for the next submission of the same structure.
     pub plans_kept: usize,
-    /// Submitted nodes that somebody refers to.
+    /// Submitted nodes to which a tensor, a handle or a fragment refers.
     pub live_nodes: usize,
-    /// Bytes of their results.
+    /// Bytes of the results of such nodes.
     pub live_bytes: u64,
     /// Bytes of buffers that no result uses and that are kept for the next: at most
     /// [`Builder::pool_bytes`](crate::Builder::pool_bytes).

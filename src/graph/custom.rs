@@ -11,8 +11,19 @@ use std::sync::Arc;
 ///
 /// Each takes the shape and dtype that the result will have, because nothing runs before the
 /// graph is submitted; a result that differs is a failure then. The operation runs on the thread
-/// that has the device, so it must not wait for the executor. Its forward functions are called
+/// that drives the device, so it must not wait for the executor. Its forward functions are called
 /// with operands in any memory layout, as Candle calls them.
+///
+/// The forward functions may be called more than once for one submission, so they must give the same
+/// result again and should do nothing besides. This happens
+/// - when another fragment of the same batch fails: the others run again without it;
+/// - on a device that goes on when it returns, when an error is reported late: every fragment of that ticket
+///   is issued again, and so is what was issued since and has read from it
+///   ([`Stats::fragments_reissued`](crate::Stats::fragments_reissued));
+/// - rarely, when submissions of several outputs overlap at the same moment: both may compute the node
+///   ([`Stats::nodes_recomputed`](crate::Stats::nodes_recomputed)).
+///
+/// And an operation whose result is not submitted itself runs in every fragment that needs the result.
 impl LazyTensor {
     /// An operation of yours on one tensor.
     ///

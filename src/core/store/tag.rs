@@ -11,18 +11,18 @@ use crate::core::sync::Deadline;
 /// use candlewick::{Device, Executor, LazyTensor, Priority, Submit};
 /// let executor = Executor::new(&Device::Cpu)?;
 /// let y = LazyTensor::new(&[1f32, 2.0], &Device::Cpu)?.sqr()?;
-/// let handle = executor.submit_with(&y, Submit::new().priority(Priority::Background))?;
-/// assert_eq!(handle.wait()?.to_vec1::<f32>()?, [1.0, 4.0]);
+/// let background = Submit::new().priority(Priority::Background);
+/// assert_eq!(executor.run_with(&y, background)?.to_vec1::<f32>()?, [1.0, 4.0]);
 /// # Ok::<_, Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Priority {
-    /// Somebody waits and watches.
+    /// A person waits for the result.
     Interactive,
-    /// As if nothing was said.
+    /// The priority of work that is submitted without one.
     #[default]
     Normal,
-    /// Whenever there is nothing else to do.
+    /// Work that may wait for everything else.
     Background,
 }
 
