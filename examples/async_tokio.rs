@@ -9,8 +9,7 @@ type Error = Box<dyn std::error::Error + Send + Sync>;
 /// One request: the squares of `table`, scaled by the request's own number.
 async fn request(executor: Executor, squares: LazyTensor, scale: f64) -> Result<Vec<f32>, Error> {
     let y = squares.affine(scale, 1.0)?;
-    // the first await is for room in the queue, the second for the result
-    let y = executor.submit_async(&y).await?.await?;
+    let y = executor.run_async(&y).await?; // awaits room in the queue too, if it is full
     Ok(y.to_vec1()?)
 }
 

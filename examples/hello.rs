@@ -1,4 +1,4 @@
-//! Build a graph, submit it, wait for the result: `cargo run --example hello`
+//! Build a graph and run it: `cargo run --example hello`
 
 use candlewick::{D, Device, Executor, LazyTensor};
 

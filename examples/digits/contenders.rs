@@ -12,7 +12,7 @@ pub(crate) trait Contender: Sync {
     fn classify(&self, pixels: &[f32; PIXELS]) -> Result<Answer>;
 }
 
-/// One executor; each request takes the newest weights, builds its graph, submits and waits.
+/// One executor; each request takes the newest weights, builds its graph and runs it.
 pub(crate) struct Candlewick {
     pub(crate) executor: Executor,
     pub(crate) params: Params,
