@@ -47,7 +47,8 @@ impl Submit {
     /// the queue waits no longer than until the moment.
     ///
     /// It is the deadline of the work as long as nobody else asks for the result: another
-    /// submission of the same tensor, or a graph that uses it, lifts it.
+    /// submission of the same tensor, or a graph that uses it, holds it off for as long as it wants the
+    /// result.
     pub fn deadline(moment: Instant) -> Self {
         Self {
             deadline: Some(moment),

@@ -45,7 +45,7 @@ pub trait Function<A>: Send + Sync {
     /// How many arguments it takes; `None` if any number.
     #[doc(hidden)]
     const ARGUMENTS: Option<usize>;
-    /// Runs it, with so many arguments.
+    /// Runs the function with these arguments, as many as it takes.
     #[doc(hidden)]
     fn call(&self, arguments: &[LazyTensor]) -> Result<Self::Outputs>;
 }

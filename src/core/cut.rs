@@ -103,9 +103,9 @@ thread_local! {
     static DEPTH: Cell<usize> = const { Cell::new(0) };
 }
 
-/// A cut begins with room for so many nodes on the way down at most.
+/// The most nodes on the way down for which a cut reserves room at the beginning.
 const DEEP: usize = 256;
-/// A cut keeps memory for so many nodes at most.
+/// The most nodes for which a thread keeps a cut's memory.
 const MOST_KEPT: usize = 1 << 14;
 
 impl Numbering {

@@ -5,7 +5,7 @@ use crate::plan::batch::{Form, Together};
 use rustc_hash::FxHashMap;
 use std::sync::Arc;
 
-/// So many forms are kept at most, and so many kinds of steps.
+/// The most forms that are kept, and the most kinds of steps.
 const MOST: usize = 1024;
 const MOST_KINDS: usize = 1 << 16;
 

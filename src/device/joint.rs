@@ -16,7 +16,7 @@ pub(super) struct Joint {
     dims: Vec<Dims>,
     /// Where each begins; and the end.
     starts: Vec<usize>,
-    /// Whether somebody else may know the buffer.
+    /// Whether anything but the steps of the engine may know the buffer.
     shown: Cell<bool>,
 }
 

@@ -26,7 +26,7 @@ pub(super) struct Packing {
 }
 
 impl Packing {
-    /// So many bytes were made of a weight.
+    /// Counts `bytes` bytes that were made of a weight.
     pub(super) fn new(meter: &Arc<Meter>, bytes: usize) -> Self {
         let (meter, bytes) = (meter.clone(), bytes as u64);
         // ORDERING: Relaxed; a statistic.
@@ -68,19 +68,19 @@ impl Meter {
         }
     }
 
-    /// A result is kept.
+    /// A result of this size is kept.
     pub(super) fn keep(&self, bytes: u64) {
         // ORDERING: Relaxed; a statistic.
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// It is no more.
+    /// A result of this size is not kept any more.
     pub(super) fn free(&self, bytes: u64) {
         // ORDERING: Relaxed; a statistic.
         self.bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 
-    /// So many bytes of buffers are kept for later now.
+    /// From now on `bytes` bytes of buffers are kept for later.
     pub(super) fn set_pooled(&self, bytes: usize) {
         // ORDERING: Relaxed; a statistic.
         self.pooled.store(bytes as u64, Ordering::Relaxed);
@@ -93,7 +93,7 @@ impl Meter {
         self.batched.fetch_add(fragments as u64, Ordering::Relaxed);
     }
 
-    /// So many bytes were copied for a batch.
+    /// `bytes` bytes were copied for a batch.
     pub(super) fn count_moved(&self, bytes: usize) {
         // ORDERING: Relaxed; a statistic.
         self.moved.fetch_add(bytes as u64, Ordering::Relaxed);

@@ -42,7 +42,7 @@ pub(crate) trait CommandStream: Send {
     /// The device.
     fn device(&self) -> &Device;
 
-    /// Whether any thread may use it, one at a time, or only the thread that owns it.
+    /// Whether any thread may use the stream, one at a time, or only the owner's thread.
     fn lendable(&self) -> bool;
 
     /// Whether commands are done when they return.
@@ -51,8 +51,8 @@ pub(crate) trait CommandStream: Send {
     /// Runs one operation.
     fn run(&mut self, op: &Op, inputs: &[&Tensor]) -> Result<Tensor, Cause>;
 
-    /// Runs a fused step, and writes the result over one of its operands if that is said. Only
-    /// plans for the CPU and the simulated device have such.
+    /// Runs a fused step; with `over`, writes the result over that operand. Only plans for the CPU and the
+    /// simulated device have such steps.
     fn fused(
         &mut self,
         step: &Fused,
@@ -63,8 +63,8 @@ pub(crate) trait CommandStream: Send {
         unreachable!("{:?} on a device that does not fuse", step.ops)
     }
 
-    /// Runs a matrix product and what follows it; `kept` belongs to its right sides. Only plans for
-    /// the CPU have such.
+    /// Runs a matrix product and what follows it; `kept` belongs to its right sides. Only plans for the CPU and
+    /// the simulated device have such steps.
     fn product(
         &mut self,
         step: &Product,
@@ -87,7 +87,7 @@ pub(crate) trait CommandStream: Send {
         unreachable!("steps side by side on a device that does not fuse")
     }
 
-    /// Gets a tensor back that it made in a fused step or a product and that nobody else has seen.
+    /// Gets a tensor back that the stream made in a fused step or a product and that nobody else has seen.
     fn recycle(&mut self, tensor: Tensor) {
         drop(tensor);
     }
@@ -140,11 +140,11 @@ pub(crate) struct Part<'a> {
     pub(crate) step: PartStep<'a>,
     pub(crate) inputs: SmallVec<[Tensor; 4]>,
     pub(crate) scalars: &'a [f32],
-    /// What belongs to its right sides.
+    /// What is kept with the right sides of the step's products.
     pub(crate) kept: [Option<&'a Kept>; PRODUCTS],
 }
 
-/// What runs beside other things.
+/// What a step that runs beside others is.
 #[derive(Clone, Copy)]
 pub(crate) enum PartStep<'a> {
     Fused(&'a Fused),
@@ -153,11 +153,11 @@ pub(crate) enum PartStep<'a> {
     Copy(&'a Op, usize),
 }
 
-/// Simple operations that take as long as copying an element.
+/// How many simple operations take as long as copying an element.
 const COPY: usize = 16;
 
 impl Part<'_> {
-    /// About so many simple operations.
+    /// About how many simple operations take as long as this part.
     fn work(&self) -> usize {
         match self.step {
             PartStep::Fused(step) => step.effort(),
@@ -168,7 +168,7 @@ impl Part<'_> {
 }
 
 impl PartStep<'_> {
-    /// The operation that is named when it fails.
+    /// The operation that an error names if the step fails.
     fn name(&self) -> &'static str {
         match self {
             PartStep::Fused(step) => step.name(),
@@ -178,10 +178,10 @@ impl PartStep<'_> {
     }
 }
 
-/// The command stream of a device.
+/// Makes the command stream of a device.
 ///
-/// On the CPU it keeps so many bytes of buffers for later, packs weights or not, uses these threads, and
-/// says what it keeps.
+/// The other arguments are for the CPU's: at most `pool_bytes` bytes of buffers are kept for later steps, weights
+/// are packed if `pack` says so, `workers` help with large steps, and `meter` counts the bytes that are kept.
 pub(crate) fn stream(
     device: &Device,
     pool_bytes: u64,

@@ -15,17 +15,17 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread::available_parallelism;
 use std::time::Instant;
 
-/// The threads of an executor: those of the process, or its own.
+/// The helper threads of an executor: those that all executors of the process share, or its own.
 #[derive(Default)]
 pub(crate) struct Workers {
-    /// How many, if not as many as the process may use.
+    /// How many threads work on one step, the driver's included; `None` for as many as the process may use.
     threads: Option<usize>,
     crew: OnceLock<Crew>,
     pool: OnceLock<Option<ThreadPool>>,
     missed: Missed,
 }
 
-/// Those of the process.
+/// The helper threads that executors share if they were not given a number of their own.
 static ALL: Workers = Workers {
     threads: None,
     crew: OnceLock::new(),
@@ -36,33 +36,35 @@ static ALL: Workers = Workers {
 /// Who helps with a step.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Help {
-    /// On how many threads it runs at most, this one included.
+    /// On how many threads the step runs at most, the calling one included.
     pub(super) threads: usize,
-    /// Whether those who sleep are woken for it.
+    /// Whether helpers that sleep are woken for the step.
     wake: bool,
 }
 
 impl Help {
-    /// Nobody.
+    /// The calling thread runs the step alone.
     const NONE: Self = Self {
         threads: 1,
         wake: false,
     };
 }
 
-/// Steps that somebody awake would have helped with, one soon after another.
+/// Counts steps that follow one another soon, and with each of which a helper would have helped if one had been
+/// awake.
 #[derive(Default)]
 struct Missed {
     since: OnceLock<Instant>,
-    /// When the last one was, in nanoseconds.
+    /// When the last such step was, in nanoseconds after `since`.
     last: AtomicU64,
     count: AtomicU64,
 }
 
 impl Missed {
-    /// So soon after the last one, a helper that had been there would still be looking for work.
+    /// Steps that are at most this many nanoseconds apart follow one another soon: a helper that had helped with
+    /// the first would still be looking for work at the second.
     const SOON: u64 = 100_000;
-    /// After so many somebody is woken: rare steps are not worth it.
+    /// At this number of such steps a helper is woken; for fewer, which are rare, it is not worth it.
     const MANY: u64 = 4;
 
     const fn new() -> Self {
@@ -73,7 +75,7 @@ impl Missed {
         }
     }
 
-    /// One more. Whether it is worth waking somebody for those to come.
+    /// Counts one more such step, and says whether to wake a helper for those that follow.
     fn again(&self) -> bool {
         let now = self.since.get_or_init(Instant::now).elapsed().as_nanos() as u64;
         // ORDERING: Relaxed; estimates. Several executors may share them.
@@ -91,7 +93,8 @@ impl Missed {
 }
 
 impl Workers {
-    /// So many threads; by default those that all executors share, as many as the process may use.
+    /// A pool of `threads` threads of this executor's own; without a number, the pool that executors share,
+    /// of as many as the process may use.
     pub(crate) fn new(threads: Option<usize>) -> Self {
         Self {
             threads,
@@ -99,7 +102,7 @@ impl Workers {
         }
     }
 
-    /// Whose threads they are.
+    /// The `Workers` that hold the threads: these, or those of the process.
     fn owner(&self) -> &Self {
         match self.threads {
             Some(_) => self,
@@ -136,7 +139,8 @@ impl Workers {
         self.threads.unwrap_or_else(|| *USABLE.get_or_init(usable))
     }
 
-    /// Who helps with a step of so much effort, which is shared if it has as much as is worth it.
+    /// Who helps with a step of this effort (see `plan/effort.rs`): nobody if the effort is below
+    /// `worth_sharing`.
     pub(super) fn help(&self, effort: usize, worth_sharing: usize) -> Help {
         let threads = self.threads();
         if threads == 1 || effort < worth_sharing {
@@ -146,7 +150,7 @@ impl Workers {
         if wake || self.crew().is_awake() {
             return Help { threads, wake };
         }
-        // whoever is woken comes late for this one, but in time for the next of many
+        // a helper that is woken comes late for this step, but in time for those that follow soon
         match self.owner().missed.again() {
             true => Help {
                 threads,
@@ -156,8 +160,8 @@ impl Workers {
         }
     }
 
-    /// Runs parts side by side, on so many threads at most: on this one, and on those of the crew
-    /// that come while there are parts left. Whoever is done with a part takes the next.
+    /// Runs parts side by side, on at most `help.threads` threads: on the calling one, and on helpers that come
+    /// while there are parts left. A thread that is done with a part takes the next.
     pub(super) fn share<P>(
         &self,
         help: Help,
@@ -171,8 +175,8 @@ impl Workers {
         crew.share_parts(help.threads - 1, help.wake, parts, run);
     }
 
-    /// Runs each of several things that cost about so many simple operations together: on one
-    /// thread each, side by side if that is worth it.
+    /// Runs each of several parts on one thread, side by side if that is worth it. `work` is how many simple
+    /// operations take as long as all of them together.
     pub(super) fn each<P: Send, R: Send + Sync>(
         &self,
         parts: Vec<P>,
@@ -202,9 +206,10 @@ impl Workers {
     }
 }
 
-/// So many parts for each thread: whoever comes late leaves its parts to the others.
+/// How many parts a step is divided into for each thread: a helper that comes late leaves its parts to the
+/// others.
 pub(super) const PARTS: usize = 4;
-/// Multiplications from which on Candle's products use several threads.
+/// The number of multiplications from which on Candle divides a product among several threads.
 const PARALLEL_PRODUCT: usize = 1 << 19;
 
 /// Whether Candle hands parts of this operation to the rayon pool that it runs in.

@@ -22,9 +22,10 @@ use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::task::{Context, Poll};
 
-/// What is asked of an executor, cut and not admitted, and for each requested result, which node it is.
+/// A request whose graph has been cut and which has no permit yet.
 pub(crate) struct Asked<A: Ask> {
     pub(crate) ready: Ready<Runner, A>,
+    /// For each result that was asked for, the place of its node among the distinct nodes of the request.
     pub(crate) places: SmallVec<[u32; 1]>,
 }
 
@@ -36,8 +37,8 @@ impl Executor {
         Ok(Asked { ready, places })
     }
 
-    /// Queues or runs, and waits while the queue is full. `call` is the method that is named if this would
-    /// be for ever.
+    /// Gets a permit, waiting while the queue is full, and launches the request: queues its work, or runs it
+    /// here if `start` says so and the device is free. `call` is the method that [`Error::WouldDeadlock`] names.
     pub(crate) fn queue(
         &self,
         asked: Asked<impl Ask>,
@@ -57,7 +58,7 @@ impl Executor {
         self.launch(asked, permit, tag, start)
     }
 
-    /// Queues if there is room.
+    /// Queues the work of a request if there is room now.
     pub(crate) fn try_queue(&self, asked: Asked<impl Ask>, how: &Submit) -> Result<Pending> {
         let tag = how.tag();
         let Some(bytes) = asked.ready.work().map(Cut::host_bytes) else {
@@ -69,7 +70,7 @@ impl Executor {
         self.launch(asked, permit, tag, Start::Post)
     }
 
-    /// Queues or runs, and awaits room.
+    /// As [`Executor::queue`], and awaits room.
     async fn queue_async(
         &self,
         asked: Asked<impl Ask>,
@@ -122,7 +123,7 @@ impl Executor {
         Ok(Pending { submission, places })
     }
 
-    /// Takes up what was submitted before.
+    /// A request of which every node was submitted before: nothing is queued, and its results are waited for.
     fn join(&self, asked: Asked<impl Ask>, tag: &Tag) -> Pending {
         Pending {
             submission: Core::join(self.core(), asked.ready, tag),
@@ -130,7 +131,8 @@ impl Executor {
         }
     }
 
-    /// Queues what was asked once there is room, or says why there is nothing to queue.
+    /// A future that queues the work of a request once there is room, and yields the handle; or the error with
+    /// which the graph could not be cut.
     pub(crate) fn asked_async<R: Results, A: Ask + Send + 'static>(
         &self,
         asked: Result<Asked<A>>,
@@ -145,8 +147,8 @@ impl Executor {
         SubmitAsync::new(submit)
     }
 
-    /// Runs what is asked inside of the first poll if the device is idle and the work small; else queues it
-    /// once there is room, and awaits the results.
+    /// A future that runs the work of a request inside of its first poll if the device is idle and the work
+    /// small; else queues it once there is room, and awaits the results.
     pub(crate) fn run_asked_async<R: Results, A: Ask + Send + 'static>(
         &self,
         asked: Result<Asked<A>>,
@@ -166,7 +168,8 @@ impl Executor {
         RunAsync::new(run)
     }
 
-    /// Who is to run what is asked in a poll.
+    /// Who is to run the work of a request that is made by a poll: the polling thread, if the device is idle
+    /// and the plan is known and small.
     fn start_in_poll(&self, asked: &Asked<impl Ask>) -> Start {
         let takes = asked.ready.work().and_then(Cut::estimate);
         let small = takes.is_some_and(|time| time <= self.0.inline_limit);

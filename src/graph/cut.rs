@@ -21,12 +21,13 @@ pub(crate) struct Leaf<'a> {
     pub(crate) kept: Option<&'a Arc<Kept>>,
     /// Whether it was handed in, as parameters are, and was not made from host data for this graph.
     pub(crate) handed_in: bool,
-    /// The bytes that count against the queue's bound: host data that was made for this graph.
+    /// The tensor's bytes that count against the queue's bound: all of it if it was made from host data for
+    /// this graph, else 0.
     pub(crate) host_bytes: u64,
 }
 
 impl<'a> Leaf<'a> {
-    /// A node that exists.
+    /// The leaf that a node stands for; the node is one that exists.
     pub(crate) fn of(node: &'a Node) -> Self {
         let Made::Leaf { tensor, host, kept } = &node.made else {
             unreachable!("a cut tells only of nodes that exist")
@@ -40,7 +41,7 @@ impl<'a> Leaf<'a> {
         }
     }
 
-    /// A tensor that no node stands for.
+    /// A leaf for which there is no node: an argument of a compiled function that was given as a `Tensor`.
     pub(crate) fn bare(tensor: &'a Tensor) -> Self {
         Self {
             tensor,

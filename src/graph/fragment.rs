@@ -22,8 +22,9 @@ pub(crate) struct Fragment<S> {
     pub(crate) sources: Vec<SourceValue<S>>,
     /// The values that it computes, in order.
     pub(crate) computed: Vec<Computed>,
-    /// So many of them, the first, make the arguments of a compiled function: their numbers are
-    /// no parameters of the rest, which other arguments share. 0 of any other submission.
+    /// How many of `computed`, counted from the first, belong to the arguments of a call of a compiled
+    /// function. Their numbers are never shared with those of the rest, because the next call brings other
+    /// arguments. 0 for a fragment that is not such a call.
     pub(crate) given: usize,
     /// The requested values, in the order of the request.
     pub(crate) outputs: SmallVec<[ValueId; 1]>,
@@ -61,11 +62,11 @@ pub(crate) struct Computed {
 }
 
 thread_local! {
-    /// Of the last fragment, how many sources and how many computed values.
+    /// How many sources and how many computed values the last fragment of this thread had.
     static LAST: Cell<(usize, usize)> = const { Cell::new((0, 0)) };
 }
 
-/// A fragment begins with room for so many of each at most.
+/// The most sources, and the most computed values, for which a fragment reserves room at the beginning.
 const MOST: usize = 1 << 14;
 
 impl<S> Fragment<S> {
@@ -103,12 +104,12 @@ impl<S> Fragment<S> {
         self.outputs = SmallVec::from_slice(values);
     }
 
-    /// The result of another fragment that is this output.
+    /// If the output at this place is the result of another fragment: that result.
     pub(crate) fn found(&self, output: usize) -> Option<&S> {
         self.result(*self.outputs.get(output)?)
     }
 
-    /// A tensor that no node stands for.
+    /// Adds a leaf: a tensor that exists.
     pub(crate) fn leaf(&mut self, value: ValueId, leaf: &Leaf<'_>) {
         let tensor = leaf.tensor;
         self.values = value + 1;

@@ -4,10 +4,10 @@ use std::any::Any;
 use std::fmt;
 use std::sync::OnceLock;
 
-/// Says which of several things was made: sizes, strides.
+/// Tells the things that are kept with one tensor apart: the sizes and strides that each was made for.
 pub(crate) type Key = [usize; 5];
 
-/// So many different things are kept of one tensor at most.
+/// The most different things that are kept with one tensor.
 const MOST: usize = 4;
 
 /// What is kept with a tensor. It goes when the last node and the last fragment that know the
@@ -15,7 +15,7 @@ const MOST: usize = 4;
 #[derive(Default)]
 pub(crate) struct Kept(OnceLock<Box<Entry>>);
 
-/// One such thing.
+/// A thing that is kept with a tensor, or a place for it.
 pub(crate) struct Entry {
     key: Key,
     used: OnceLock<()>,

@@ -84,7 +84,7 @@ pub(crate) enum Op {
     BroadcastAs(Sizes),
     /// Laid out in order.
     Contiguous,
-    /// Copies side by side, so many along each dimension.
+    /// Copies side by side: how many along each dimension.
     Repeat(Axes),
     /// Zeros before and after.
     PadWithZeros {

@@ -6,7 +6,7 @@ use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 
-/// So many emptied nodes are kept by a thread at most: about 100 KiB.
+/// The most emptied nodes that a thread keeps: about 100 KiB.
 const MOST: usize = 512;
 
 thread_local! {

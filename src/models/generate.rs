@@ -42,7 +42,7 @@ pub struct Generation {
     how: Submit,
     model: Arc<LlamaModel>,
     cache: Cache,
-    /// What the cache does not have yet.
+    /// The ids of the text that the cache does not have yet.
     next: Vec<u32>,
     choice: Choice,
     stops: Vec<u32>,
@@ -52,19 +52,21 @@ pub struct Generation {
     step: Option<Step>,
 }
 
-/// A step on its way.
+/// One submission of a generation: it reads ids, and makes the cache that the next one goes on from.
 struct Step {
     at: At,
-    /// The scores, if the ids are all that come, and what the cache that goes on from them holds.
+    /// What is submitted: the scores of the next id, if the ids that it reads end the text so far, and the keys
+    /// and values of `cache`.
     outputs: Vec<LazyTensor>,
-    /// How many ids it reads.
+    /// How many ids the step reads.
     reads: usize,
+    /// The cache as it is after the step.
     cache: Cache,
 }
 
-/// How far it is.
+/// How far a step has come.
 enum At {
-    /// Nobody has asked for it.
+    /// Its graph is made, and has not been submitted.
     Made,
     /// It waits for room in the queue.
     Room(SubmitAsync<Vec<Tensor>>),
@@ -73,7 +75,7 @@ enum At {
 }
 
 impl Step {
-    /// Runs it, or waits for it if it is queued.
+    /// Runs the step and returns its results; waits for them if the step is queued.
     fn wait(&mut self, executor: &Executor, how: &Submit) -> Result<Vec<Tensor>> {
         if let At::Queued(handle) = &self.at {
             return handle.wait();
@@ -82,7 +84,7 @@ impl Step {
         executor.run_with(&self.outputs[..], how.clone())
     }
 
-    /// The same for a task.
+    /// Submits the step and yields its results, for a task.
     fn poll(
         &mut self,
         executor: &Executor,
@@ -110,13 +112,13 @@ impl Step {
 pub struct Canceller(Arc<AtomicBool>);
 
 impl Canceller {
-    /// There is no further id.
+    /// Ends the generation: it returns no further id.
     pub fn cancel(&self) {
         // ORDERING: Relaxed; a request, no data travels with it.
         self.0.store(true, Ordering::Relaxed);
     }
 
-    /// Whether it was asked for.
+    /// Whether [`cancel`](Self::cancel) was called.
     pub fn is_cancelled(&self) -> bool {
         // ORDERING: Relaxed; see `cancel`. Seen late, there is one id more.
         self.0.load(Ordering::Relaxed)
@@ -166,7 +168,7 @@ impl Generation {
         Ok(self)
     }
 
-    /// At most so many ids.
+    /// Returns at most `ids` ids.
     pub fn max_new(mut self, ids: usize) -> Self {
         self.left = self.left.min(ids);
         self
@@ -185,7 +187,7 @@ impl Generation {
         self
     }
 
-    /// What stops it from elsewhere.
+    /// A handle by which another thread stops this generation.
     pub fn canceller(&self) -> Canceller {
         self.cancelled.clone()
     }
@@ -196,7 +198,7 @@ impl Generation {
         &self.cache
     }
 
-    /// Makes the next step, if none is on its way: whether there is one.
+    /// Makes the next step, if none is on its way. `false` if the generation has ended.
     fn begin(&mut self) -> Result<bool> {
         if self.left == 0 || self.cancelled.is_cancelled() {
             self.step = None;
@@ -220,8 +222,8 @@ impl Generation {
         Ok(true)
     }
 
-    /// Takes a step's result: the id, nothing if the text ends with it; or goes on with what is left
-    /// of the prompt.
+    /// Takes a step's results. Breaks with the next id, or with nothing if the text ends there; continues if a
+    /// part of the prompt is still to be read.
     fn end(&mut self, result: Result<Vec<Tensor>>) -> ControlFlow<Option<Result<u32>>> {
         let Some(step) = self.step.take() else {
             return ControlFlow::Break(None);
@@ -248,7 +250,7 @@ impl Generation {
         ControlFlow::Break(Some(Ok(id)))
     }
 
-    /// The next id, of a step's results.
+    /// The next id, chosen by the scores in a step's results.
     fn choose(&mut self, results: &[Tensor]) -> Result<u32> {
         let scores = results[0].flatten_all().and_then(|all| all.to_vec1());
         let scores: Vec<f32> = scores.map_err(|error| invalid(Reason::Candle(error)))?;
@@ -261,7 +263,7 @@ impl Generation {
     }
 }
 
-/// How many ids there is room for behind a text and its prompt.
+/// How many ids the model has positions for behind `before` ids and a prompt.
 fn room(model: &LlamaModel, before: usize, prompt: &[u32]) -> Result<usize> {
     let most = model.max_length();
     match before.checked_add(prompt.len()) {

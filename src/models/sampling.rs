@@ -13,20 +13,21 @@ use std::sync::Arc;
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sampling {
-    /// By how much scores are divided before they become probabilities; at 0 the highest is taken,
-    /// the first of equal ones.
+    /// The number by which scores are divided before they become probabilities; at 0 the id with the highest
+    /// score is taken, the first of equal ones.
     pub temperature: f64,
-    /// Only so many of the highest are chosen from.
+    /// How many ids the choice is made from: those with the highest scores. `None` for all.
     pub top_k: Option<usize>,
-    /// Only the highest are chosen from that have this probability together (nucleus sampling,
-    /// [Holtzman et al. 2019](https://arxiv.org/abs/1904.09751)).
+    /// The choice is made from the fewest ids, of the highest scores, whose probabilities add up to at least
+    /// this (nucleus sampling, [Holtzman et al. 2019](https://arxiv.org/abs/1904.09751)). `None` for all ids.
     pub top_p: Option<f64>,
-    /// With the same seed the same ids are chosen.
+    /// Where the choice begins in the sequence of random numbers: with the same seed and the same scores the
+    /// same ids are chosen.
     pub seed: u64,
 }
 
 impl Sampling {
-    /// The highest score.
+    /// Always the id with the highest score.
     pub fn greedy() -> Self {
         Self {
             temperature: 0.0,
@@ -102,7 +103,7 @@ impl Choice {
         chosen.or(weights.last()).map(|(place, _)| *place)
     }
 
-    /// From 0 to below 1: SplitMix64, as of
+    /// A random number from 0 to below 1: SplitMix64, as of
     /// [Steele, Lea and Flood 2014](https://doi.org/10.1145/2714064.2660195).
     fn uniform(&mut self) -> f64 {
         self.random = self.random.wrapping_add(0x9E37_79B9_7F4A_7C15);

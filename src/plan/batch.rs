@@ -2,7 +2,7 @@
 //!
 //! In a batch a value is either the same for all fragments (a weight, and what is made of weights
 //! alone), or each has its own. Then those of all fragments lie one after another, each in order.
-//! A step can run as one where that is still a walk over rows: rows of the same kind, so many of
+//! A step can run as one where that is still a walk over rows: rows of the same kind, any number of
 //! each fragment. Failing that, the fragment's whole value is one row, and fragments of the same
 //! shapes run as one (*stacked*).
 
@@ -40,7 +40,7 @@ pub(crate) enum Together {
 #[derive(Debug)]
 pub(crate) struct Rows {
     pub(crate) kind: Kind,
-    /// So many of them are this fragment's.
+    /// How many of the rows are this fragment's.
     pub(crate) rows: usize,
     /// The numbers of the fragment that it takes, which must be the same for all.
     pub(crate) parameters: SmallVec<[u32; 4]>,
@@ -65,7 +65,7 @@ pub(crate) struct Program {
     each: usize,
 }
 
-/// A product of rows, however many, or of so many fragments.
+/// A product for any number of rows, or for any number of fragments whose products are stacked.
 #[derive(Debug)]
 pub(crate) struct Factors {
     /// For no rows at all if it is one of rows, and so its programs.
@@ -77,11 +77,11 @@ pub(crate) struct Factors {
     second: Option<Program>,
 }
 
-/// So many bytes of a fragment are worth copying, to save what it costs to begin and end a step.
+/// The most bytes of a fragment that are worth copying, to save what it costs to begin and end a step.
 const WORTH_MOVING: usize = 16 << 10;
 
 impl Rows {
-    /// Whether running as one saves more than it costs to bring so many bytes of each fragment
+    /// Whether running as one saves more than it costs to bring `bytes` bytes of each fragment
     /// together. It always does for products whose right side is read for all: there are more of its
     /// columns than of rows.
     pub(crate) fn is_worth_moving(&self, bytes: usize) -> bool {
@@ -200,7 +200,7 @@ impl Values<'_> {
         })
     }
 
-    /// The program for so many rows of this fragment; `raws` are products' own values in it.
+    /// The program for `rows` rows of this fragment; `raws` are products' own values in it.
     fn program(&self, step: &Fused, rows: usize, raws: &[ValueId]) -> Option<Program> {
         let count = step.rows * step.cols;
         if count == 0 || rows == 0 || !count.is_multiple_of(rows) {
@@ -371,7 +371,7 @@ fn of_product(step: &Product) -> SmallVec<[u32; 4]> {
 }
 
 impl Program {
-    /// The step for so many rows.
+    /// The step for `rows` rows.
     pub(crate) fn on(&self, rows: usize) -> Fused {
         let mut step = self.step.clone();
         step.rows = rows * (self.each / step.cols);
@@ -394,7 +394,7 @@ impl Factors {
         self.stacked.is_some()
     }
 
-    /// The step for so many rows, or stacked products.
+    /// The step for `rows` rows, or for that many stacked products.
     pub(crate) fn on(&self, rows: usize) -> Product {
         let mut step = self.step.clone();
         match &self.stacked {

@@ -10,9 +10,9 @@ use crate::graph::fragment::ValueId;
 use smallvec::SmallVec;
 use std::ops::Range;
 
-/// So many steps stand side by side at most: what they make is there at once.
+/// The most steps that run side by side: their results take up memory at the same time.
 const MOST: usize = 32;
-/// So many steps ahead are looked at: what is made early is kept for long.
+/// How many steps ahead the search for such steps looks: a result that is made early is kept for long.
 const AHEAD: usize = 64;
 
 /// Ranges of steps that run side by side, in order; most plans have none.

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// than to plan, and are rarely met twice.
 pub(super) const LONGEST: usize = 1 << 15;
 
-/// A bounded set. Readers take no lock; whoever adds something makes a new version of the set.
+/// A bounded set. Readers take no lock; a thread that adds something makes a new version of the set.
 pub(crate) struct Cache<V> {
     versions: Versions<Set<V>>,
     kept: usize,
@@ -83,7 +83,7 @@ impl<V> Set<V> {
 }
 
 impl<V> Cache<V> {
-    /// A set that keeps so many at most.
+    /// An empty set that keeps at most `kept` entries.
     pub(crate) fn new(kept: usize) -> Self {
         Self {
             versions: Versions::new(Set::empty(Age::default())),
@@ -106,8 +106,8 @@ impl<V> Cache<V> {
         Ok(entry.value.clone())
     }
 
-    /// Keeps what was just made, unless everything was forgotten since it was begun, or somebody
-    /// else was faster.
+    /// Keeps what was just made, unless everything was forgotten since it was begun, or another thread
+    /// was faster.
     pub(super) fn put(&self, signature: Signature, value: &Arc<V>, age: Age) {
         // ORDERING: Relaxed; a count.
         let made = self.made.fetch_add(1, Ordering::Relaxed) + 1;

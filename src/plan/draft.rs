@@ -53,7 +53,7 @@ pub(crate) enum PlannedOp {
     Attached(u32),
 }
 
-/// Whether the result of an operation lies in order, whoever runs it.
+/// Whether the result of an operation lies in order, whether Candle or the engine runs it.
 fn made_in_order(op: &Op) -> bool {
     matches!(
         op,

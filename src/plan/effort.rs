@@ -9,26 +9,31 @@ use super::{Fused, OpStep, Product, Step};
 use crate::graph::{Op, UnaryOp};
 use std::time::Duration;
 
-/// A step of so many simple operations is worth waking other threads for, which takes as long as many of
-/// these: for one step, or for several together. Nobody waits for a thread that comes late.
+/// From this number of simple operations on, of one step or of several that run side by side, sleeping helpers
+/// are woken, which takes as long as many simple operations. The thread that runs the step does not wait for a
+/// helper that has not begun.
 pub(crate) const WORTH_HELP: usize = 1 << 21;
-/// A fused step of so many is worth sharing with threads that are looking for work: some five microseconds.
-/// Whoever comes at the end of a shorter one keeps it waiting for longer than it takes.
+/// From this number of simple operations on, some five microseconds, a fused step is shared with helpers that are
+/// awake and looking for work. A helper that takes a part at the end of a shorter step would delay the step by
+/// more than it takes.
 pub(crate) const WORTH_SHARING: usize = 1 << 16;
-/// The same of products, alone or beside other steps: what they do takes less time each.
+/// The number of simple operations from which on products, alone or beside other steps, are shared with such
+/// helpers: a simple operation of a product takes less time.
 pub(crate) const PRODUCT_WORTH_SHARING: usize = 1 << 18;
 
-/// So many multiplications take as long as reading one number from memory.
+/// How many multiplications take as long as reading one number from memory.
 const READING: usize = 8;
 
-/// Beginning and ending a step takes as long as this many simple operations: about 300 ns.
+/// How many simple operations take as long as beginning and ending a step: about 300 ns.
 const STEP: usize = 4096;
-/// An operation of Candle's takes this many for each number that it reads or makes: it has no vector code.
+/// How many simple operations take as long as what Candle does for each number that an operation reads or
+/// makes: it has no vector code.
 const CANDLE: usize = 16;
 /// Simple operations in a microsecond, on one thread.
 const IN_A_MICROSECOND: usize = 13_000;
 
-/// About how long these steps take; nothing if one of them is code that only its author knows.
+/// About how long these steps take on one thread; `None` if one of them is an operation whose time cannot be
+/// estimated: a custom one, or a quantized product.
 pub(super) fn estimate(steps: &[Step], draft: &Draft) -> Option<Duration> {
     let mut sum = 0_usize;
     for step in steps {
@@ -42,7 +47,7 @@ pub(super) fn estimate(steps: &[Step], draft: &Draft) -> Option<Duration> {
     Some(Duration::from_nanos(nanos.try_into().unwrap_or(u64::MAX)))
 }
 
-/// The effort of an operation by Candle.
+/// How many simple operations take as long as an operation that Candle runs; `None` if it cannot be estimated.
 fn candle(step: &OpStep, draft: &Draft) -> Option<usize> {
     let op = step.op.own()?;
     if is_view(op) {
@@ -73,7 +78,7 @@ fn candle(step: &OpStep, draft: &Draft) -> Option<usize> {
 }
 
 impl Step {
-    /// About how many simple operations it takes as long as. What Candle runs is not known.
+    /// About how many simple operations take as long as this step; 0 for a step that Candle runs.
     pub(crate) fn effort(&self) -> usize {
         match self {
             Step::Op(_) => 0,
@@ -84,7 +89,8 @@ impl Step {
 }
 
 impl Fused {
-    /// About how many simple operations it takes as long as. Functions of f64 are calls.
+    /// About how many simple operations take as long as this step. A function of an f64 counts four times as
+    /// much as one of an f32, because it is a call of the standard library.
     pub(crate) fn effort(&self) -> usize {
         let function = if self.compute == Compute::F64 { 32 } else { 8 };
         let cost = |what| match what {
@@ -101,7 +107,7 @@ impl Fused {
     }
 }
 
-/// Whether it is more than an instruction or two.
+/// Whether an operation takes more than an instruction or two for each element.
 fn is_function(op: UnaryOp) -> bool {
     use UnaryOp::{Abs, Ceil, Floor, Neg, Recip, Relu, Round, Sign, Sqr, Sqrt};
     let simple = matches!(
@@ -112,8 +118,8 @@ fn is_function(op: UnaryOp) -> bool {
 }
 
 impl Product {
-    /// About how many simple operations it takes as long as: the multiplications, the additions, and
-    /// the reading of the right sides, which with few rows is all that it costs.
+    /// About how many simple operations take as long as this step: its multiplications, its additions, and the
+    /// reading of the right sides, which is nearly all of the time when there are few rows.
     pub(crate) fn effort(&self) -> usize {
         let rows = self.m.saturating_add(READING);
         let each = |Sides { k, n, .. }: Sides<'_>| [2, self.count(), rows, n, k];

@@ -11,10 +11,10 @@ use super::types::Compute;
 use crate::graph::fragment::ValueId;
 use std::collections::BTreeSet;
 
-/// So many rows are enough for all threads: columns need not be divided.
+/// From this number of rows on there are enough for all threads: columns need not be divided.
 const MANY_ROWS: usize = 256;
-/// With fewer rows, a program that looks at whole rows runs on a product with a right side of so
-/// many numbers at most.
+/// With fewer rows, a program that looks at whole rows runs on a product only if its right side has at most this
+/// number of elements.
 const SMALL_RIGHT: usize = 1 << 20;
 
 /// Whether a product is better made together with what looks at its rows.

@@ -18,7 +18,7 @@ use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 use std::collections::BTreeSet;
 
-/// A step takes so many operations at most.
+/// The most operations that are fused into one step.
 const MOST_OPS: usize = 64;
 /// The rows that a step works on: the dimensions before `split`, and from there on.
 struct Domain<'a> {
@@ -278,8 +278,8 @@ impl<'a> Fuse<'a> {
         self.draft.as_it_lies(value)
     }
 
-    /// The value that a view looks at, and where. So many views at most: a longer chain is made by
-    /// Candle in between.
+    /// The value that a view looks at, and where, through a chain of at most [`MOST_OPS`] views: in a
+    /// longer chain Candle makes the values in between.
     pub(super) fn resolve(&self, value: ValueId) -> (ValueId, Layout) {
         let mut views: SmallVec<[&Op; 4]> = SmallVec::new();
         let mut chain: SmallVec<[ValueId; 4]> = SmallVec::from_slice(&[value]);

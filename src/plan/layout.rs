@@ -163,7 +163,7 @@ impl Access {
         matches!(self.strides[..], [] | [1])
     }
 
-    /// Whether it is all elements of a value of so many, in order.
+    /// Whether the view is all elements of a value of `count` elements, in order.
     pub(crate) fn is_all(&self, count: usize) -> bool {
         self.is_run() && self.offset == 0 && self.dims.iter().product::<usize>() == count
     }

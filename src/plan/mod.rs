@@ -143,7 +143,7 @@ pub(crate) struct Planner {
 }
 
 impl Planner {
-    /// A planner that keeps so many plans at most.
+    /// A planner that keeps at most `kept` plans.
     pub(crate) fn new(passes: Passes, kept: usize) -> Self {
         Self {
             passes,
@@ -296,7 +296,8 @@ fn op_step(draft: &Draft, node: &draft::DraftNode) -> Step {
 }
 
 impl Plan {
-    /// About how long it takes on one thread; nothing if it runs code that only its author knows.
+    /// About how long the plan takes on one thread; `None` if it runs an operation whose time cannot be
+    /// estimated: a custom one, or a quantized product.
     pub(crate) fn estimate(&self) -> Option<Duration> {
         self.estimate
     }

@@ -8,14 +8,14 @@ use std::hash::{Hash, Hasher};
 /// A fragment with products of more rows gains nothing by others' rows: its products read their
 /// right sides from the cache already.
 pub(super) const MOST_ROWS: usize = 128;
-/// Nor does one with a larger value, whose steps take long against what begins and ends them.
+/// A fragment with a larger value gains nothing either, whose steps take long against what begins and ends them.
 const MOST_BYTES: usize = 4 << 20;
 
 /// Why a fragment runs by itself.
 pub(super) enum Alone {
-    /// A product has so many rows.
+    /// A product has this number of rows, more than [`MOST_ROWS`].
     Rows(usize),
-    /// A value has so many bytes.
+    /// A value has this number of bytes, more than [`MOST_BYTES`].
     Bytes(usize),
     /// The engine has no step of it.
     Candle,

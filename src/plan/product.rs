@@ -14,8 +14,8 @@ use smallvec::SmallVec;
 /// More rows are worth packing the right side for.
 const FEW_ROWS: usize = 4;
 
-/// So many products make up a step at most: one, another one beside it, the product of what a
-/// program makes of them, and another one beside that.
+/// The most products in one step: one, another one beside it, the product of what a program makes of these
+/// two, and another one beside that.
 pub(crate) const PRODUCTS: usize = 4;
 
 /// `[m, k]` times `[k, n]` for each of a batch, of floats; then a program on the result; then the

@@ -27,9 +27,9 @@ pub(crate) struct Fused {
     /// Whether instructions look at whole rows, so that tiles must be whole rows.
     pub(crate) whole_rows: bool,
     pub(crate) instrs: Vec<Instr>,
-    /// So many of the first instructions bring in what is the same for every tile.
+    /// How many of the instructions, counted from the first, bring in what is the same for every tile.
     pub(crate) steady: usize,
-    /// Tiles are a multiple of so many elements, where instructions do not look at whole rows.
+    /// Where instructions do not look at whole rows, the number of elements of a tile is a multiple of this.
     pub(crate) unit: usize,
     /// How many registers the instructions use.
     pub(crate) registers: usize,

@@ -5,8 +5,8 @@ use super::types::{Compute, is_half};
 use crate::graph::{BinaryOp, Op, ReduceOp, UnaryOp};
 use candle_core::DType;
 
-/// A row that is looked at as a whole has so many elements at most: a few of them fit into the
-/// cache of a core.
+/// The most elements of a row that a program looks at as a whole: a few such rows fit into the cache of a
+/// core.
 const LONGEST_ROW: usize = 1 << 15;
 
 /// What the engine makes of an operation.

@@ -23,14 +23,15 @@ pub(crate) struct Signature {
 
 /// Spreads the bits of a word over all of a hash: 2^64 divided by the golden ratio.
 const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
-/// So many numbers are looked through for one that is the same.
+/// How many of the parameters are compared with a number, at most, to find one that is equal.
 const COMPARED: usize = 32;
 
-/// The parameters of a plan, in the making.
+/// The numbers that a plan takes as parameters, while a signature is made.
 #[derive(Default)]
 struct Parameters {
     scalars: Scalars,
-    /// Those before this one belong to the arguments of a compiled function.
+    /// The place of the first parameter that may be shared: those before it belong to the arguments of a
+    /// compiled function.
     from: usize,
 }
 
@@ -46,7 +47,8 @@ impl Parameters {
         }
     }
 
-    /// The place of a number: each different one stands there once, in first-use order.
+    /// The place of a number among the parameters, which are added in the order of their first use. Equal
+    /// numbers have one place, as far as [`COMPARED`] reaches.
     fn place(&mut self, scalar: f32) -> u32 {
         let (scalars, from) = (&mut self.scalars, self.from);
         let same = |s: &f32| s.to_bits() == scalar.to_bits();
@@ -58,7 +60,7 @@ impl Parameters {
         place as u32
     }
 
-    /// What comes from here on shares nothing with what came before.
+    /// Numbers that are added from here on share no place with those that were added before.
     fn part(&mut self) {
         self.from = self.scalars.len();
     }
@@ -114,7 +116,7 @@ impl Signature {
         writer.parameters.scalars
     }
 
-    /// Adds something that the fragment does not say, after [`Signature::of`].
+    /// Adds words that do not come from the fragment, after [`Signature::of`].
     pub(super) fn and(&mut self, more: impl IntoIterator<Item = u64>) {
         self.words.extend(more);
         self.rehash();
@@ -208,8 +210,8 @@ impl<'s> Writer<'s> {
     }
 }
 
-/// The signature of what is cut, made without a fragment, and what the cut has of its own: what a
-/// submission needs if its plan is known.
+/// Makes the signature of a graph while it is cut, without a fragment, and collects what a submission has of its
+/// own besides its plan: sources, numbers, and operations that the plan leaves to it.
 pub(super) struct Signing<'s, S> {
     writer: Writer<'s>,
     pub(super) sources: Vec<(ValueId, Source<S>)>,
@@ -286,11 +288,11 @@ thread_local! {
     static SOURCES: Cell<usize> = const { Cell::new(0) };
 }
 
-/// A signing begins with room for so many at most.
+/// The most sources for which a signing reserves room at the beginning.
 const MOST: usize = 1 << 14;
 
 impl<S> SourceValue<S> {
-    /// How it lies in memory. The result of another fragment may be a view.
+    /// How the value lies in memory. That of the result of another fragment is unknown: it may be a view.
     pub(super) fn lies(&self) -> Lies {
         match &self.source {
             Source::Leaf(tensor, _) => lies(tensor),

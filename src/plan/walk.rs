@@ -15,7 +15,7 @@ pub(crate) struct Walk {
 }
 
 impl Walk {
-    /// The walk over a view as so many rows, if it is one. `own` is the number of elements of a
+    /// The walk over a view as `rows` rows, if it is one. `own` is the number of elements of a
     /// value that other fragments have too, each its own: the rows share it out evenly. `None`
     /// stands for a value that is the same for all: all rows must read the same of it.
     pub(super) fn of(access: &Access, rows: usize, own: Option<usize>) -> Option<Self> {
@@ -44,7 +44,7 @@ impl Walk {
         })
     }
 
-    /// The view of so many rows.
+    /// The view of `rows` rows.
     pub(super) fn access(&self, rows: usize) -> Access {
         let layout = Layout {
             dims: [rows].iter().chain(&self.dims).copied().collect(),

@@ -84,7 +84,7 @@ unsafe impl Sync for WorkCell {}
 unsafe impl Send for WorkCell {}
 
 impl Crew {
-    /// So many helpers, or as many as could be started.
+    /// A crew of `helpers` helpers, or of as many as could be started.
     pub fn new(helpers: usize, name: impl Fn(usize) -> String) -> Self {
         let helpers = helpers.min(MOST);
         let shared = Arc::new(Shared {
@@ -174,7 +174,7 @@ impl Shared {
         self.word.fetch_and(!HELD, Relaxed);
     }
 
-    /// Lets helpers in, and wakes so many.
+    /// Lets helpers in, and wakes `wake` of them.
     fn open(&self, wake: usize, work: &Work<'_>) {
         // SAFETY: only the lifetime changes. `close` returns when nobody is inside any more, and
         // comes before the caller's borrow ends, whatever happens in between.

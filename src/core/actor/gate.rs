@@ -53,7 +53,7 @@ impl Counters {
 }
 
 impl Gate {
-    /// A gate for so many fragments and bytes, before which nothing waits.
+    /// A gate for a queue of `fragments` fragments and `bytes` bytes, before which nothing waits.
     pub fn new(fragments: usize, bytes: u64) -> Arc<Self> {
         Arc::new(Self {
             admission: Admission::new(fragments, bytes),

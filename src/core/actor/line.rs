@@ -8,7 +8,7 @@ use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 use std::collections::VecDeque;
 
-/// So many turns may pass over what is less urgent before it has one.
+/// How many turns may pass over work that is less urgent before that has one.
 pub const PATIENCE: u32 = 16;
 
 /// From the most urgent to the least.

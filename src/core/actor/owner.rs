@@ -26,7 +26,7 @@ const BATCH: usize = 32;
 /// while the owner publishes.
 const IN_FLIGHT: usize = 3;
 
-/// So many queued fragments are looked at for those that may run together.
+/// How many queued fragments are looked at for those that may join a batch.
 const LOOK_AHEAD: usize = 256;
 
 /// A batch that waits for others notices so soon that the executor closes.

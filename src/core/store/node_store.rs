@@ -145,7 +145,7 @@ impl<K: Kind> NodeStore<K> {
         }
     }
 
-    /// A fragment computes so many nodes that it passed over: see [`NodeStore::recomputed`].
+    /// Counts `nodes` nodes that a fragment passed over and computes: see [`NodeStore::recomputed`].
     pub fn count_recomputed(&self, nodes: u64) {
         // ORDERING: Relaxed; a statistic.
         self.recomputed.fetch_add(nodes, Relaxed);

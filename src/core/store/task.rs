@@ -103,8 +103,8 @@ impl<K: Kind> Task<K> {
         old.is_ok()
     }
 
-    /// So many of its outputs were claimed by other launches. Before [`Task::fill`], which looks whether any
-    /// is left.
+    /// `outputs` of its outputs were claimed by other launches. To be called before [`Task::fill`], which looks
+    /// whether any output is left.
     pub fn lose_outputs(&self, outputs: usize) {
         // ORDERING: Relaxed; see `fill`.
         self.wanted.fetch_sub(outputs, Relaxed);

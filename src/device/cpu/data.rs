@@ -8,7 +8,7 @@ use half::{bf16, f16};
 use std::mem::MaybeUninit;
 use std::slice;
 
-/// So many halves are cast at once.
+/// How many halves are cast at once.
 const HALVES: usize = 256;
 
 /// A type of elements in memory.

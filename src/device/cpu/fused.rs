@@ -18,7 +18,7 @@ use std::ops::Range;
 /// Registers for longer tiles are not kept for the next step.
 const LONGEST_KEPT: usize = 1 << 12;
 
-/// A part of a step: so many rows of the whole, from `first` on.
+/// A part of a step: some rows of the whole, from `first` on.
 struct Part<'a> {
     step: &'a Fused,
     inputs: &'a [Data<'a>],

@@ -12,7 +12,7 @@ use std::ops::Range;
 /// Where an instruction writes: every element, once.
 pub(super) type Target<'a, T = f32> = &'a mut [MaybeUninit<T>];
 
-/// Sums of so many interleaved parts of a row are added up in the end: enough for the widest
+/// A row is summed as this number of interleaved parts, whose sums are added up in the end: enough for the widest
 /// vectors, and the same for all instruction sets.
 const LANES: usize = 32;
 
@@ -32,7 +32,7 @@ pub(super) fn map<T: Copy>(to: Target<'_, T>, a: &[T], f: impl Fn(T) -> T) {
 
 /// What stands on the right: a tile, or one number for all elements.
 pub(super) trait Right<T>: Copy {
-    /// So many elements of it.
+    /// The first `len` elements.
     fn cut(self, len: usize) -> Self;
     fn at(self, i: usize) -> T;
 }

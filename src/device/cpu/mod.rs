@@ -63,7 +63,8 @@ pub(crate) struct CpuStream {
 }
 
 impl CpuStream {
-    /// A stream that keeps so many bytes of buffers for later, and uses these threads.
+    /// A stream that keeps at most `pool_bytes` bytes of buffers for later, packs weights if `pack` says so, and
+    /// has the help of `workers`.
     pub(super) fn new(pool_bytes: u64, pack: bool, workers: Workers, meter: &Arc<Meter>) -> Self {
         Self {
             pool: Pool::new(pool_bytes, meter.clone()),
@@ -208,7 +209,7 @@ fn append<T: WithDType>(buffer: &mut Vec<T>, tensor: &Tensor) -> Result<(), Caus
     Ok(())
 }
 
-/// An empty buffer with room for so many elements.
+/// An empty buffer with room for `count` elements.
 fn room(pool: &mut Pool, dtype: DType, count: usize) -> Result<CpuStorage, Cause> {
     for_dtype!(dtype, T => Ok(T::to_cpu_storage_owned(pool.take::<T>(count)?)))
 }
@@ -282,7 +283,7 @@ fn in_order(as_it_lies: bool, x: &Tensor) -> Result<Cow<'_, Tensor>, Cause> {
     }
 }
 
-/// A tensor whose elements `write` makes, in a buffer with room for so many.
+/// A tensor of `count` elements that `write` makes, in a buffer with room for them.
 ///
 /// # Safety
 /// `write` must have written every element when it returns.

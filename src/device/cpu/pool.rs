@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 /// Bytes; smaller buffers are the allocator's: asking it costs less than keeping them.
 pub(super) const SMALLEST: usize = 1 << 16;
-/// So many buffers are kept at most.
+/// The most buffers that are kept.
 const MOST: usize = 64;
 
 /// Memory for results, bounded.
@@ -30,7 +30,7 @@ struct Free {
 }
 
 impl Pool {
-    /// A pool that keeps so many bytes at most.
+    /// A pool that keeps at most `bytes` bytes.
     pub(super) fn new(bytes: u64, meter: Arc<Meter>) -> Self {
         Self {
             free: Vec::new(),
@@ -40,7 +40,7 @@ impl Pool {
         }
     }
 
-    /// An empty buffer with room for so many elements.
+    /// An empty buffer with room for `len` elements.
     pub(super) fn take<T: WithDType>(&mut self, len: usize) -> Result<Vec<T>, Cause> {
         let bytes = len.saturating_mul(size_of::<T>());
         if bytes >= SMALLEST {

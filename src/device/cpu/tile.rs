@@ -11,7 +11,7 @@ const TILES: usize = 1 << 14;
 const TILE: usize = 2048;
 const SHORTEST: usize = 512;
 
-/// So many elements a tile of a program with so many registers has at most.
+/// The most elements of a tile of a program that uses `registers` registers.
 pub(super) fn longest<T: Element>(registers: usize) -> usize {
     let room = TILES / size_of::<T>() / registers.max(1);
     room.clamp(SHORTEST, TILE) / Register::<T>::LINE * Register::<T>::LINE

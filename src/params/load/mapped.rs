@@ -55,7 +55,7 @@ impl Mapped {
         format(&self.path, name, error)
     }
 
-    /// So many more bytes of the file have been copied.
+    /// Counts that `bytes` more of the file have been copied.
     pub(super) fn copied(&self, bytes: usize, meter: &mut Meter<'_>) {
         self.touched.set(self.touched.get().saturating_add(bytes));
         if self.touched.get() >= PIECE {

@@ -16,7 +16,7 @@ use std::cell::RefCell;
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
-/// So many elements of a product are made before the program runs on them: they stay in the second
+/// How many elements of a product are made before the program runs on them: they stay in the second
 /// cache.
 const CHUNK: usize = 1 << 16;
 /// Longer scratch memory is not kept for the next product: in cache lines.
@@ -81,7 +81,7 @@ impl<R: Real> WithSimd for Job<'_, R> {
 /// Some rows of a product, in this buffer.
 ///
 /// # Safety
-/// As [`Ready::multiply`], for so many columns.
+/// As [`Ready::multiply`], for `cols` columns.
 #[inline(always)]
 unsafe fn rows<'b, S: Simd, R: Real>(
     simd: S,

@@ -222,7 +222,7 @@ impl<R: Real> Job<'_, R> {
         self.program(0, &raws, 0, out);
     }
 
-    /// Divided into parts for so many threads.
+    /// Divided into parts for `threads` threads.
     fn divided(self, threads: usize) -> SmallVec<[Self; 8]> {
         let count = self.batch.len();
         if threads == 1 {
@@ -278,7 +278,7 @@ impl<R: Real> Clone for Job<'_, R> {
     }
 }
 
-/// Cuts a range into so many parts of about the same size, each a multiple of `unit`.
+/// Cuts a range into `parts` parts of about the same size, each a multiple of `unit`.
 fn cut(range: Range<usize>, parts: usize, unit: usize) -> impl Iterator<Item = Range<usize>> {
     let each = range.len().div_ceil(parts).next_multiple_of(unit).max(1);
     let end = range.end;

@@ -21,7 +21,7 @@ impl Line {
     const ZERO: Self = Self([0; Self::BYTES]);
 }
 
-/// Room for so many numbers, from the start of a cache line on.
+/// Room for `len` numbers, from the start of a cache line on.
 pub(super) fn room<T: Plain>(buffer: &mut Vec<Line>, len: usize) -> &mut [T] {
     let lines = (len * size_of::<T>()).div_ceil(Line::BYTES);
     if buffer.len() < lines {

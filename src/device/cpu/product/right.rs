@@ -17,7 +17,7 @@ const IN_PLACE: usize = 1 << 16;
 /// each other out: with many rows, to read them again for each tile costs more than to pack.
 const IN_PLACE_MANY_ROWS: usize = 1 << 13;
 
-/// Whether a right side of so many elements, from first to last, is worth reading where it is.
+/// Whether a right side that spans `elements` elements, from first to last, is worth reading where it is.
 pub(super) const fn is_small(elements: usize, rows: usize) -> bool {
     elements <= IN_PLACE && (rows < MANY_ROWS || elements <= IN_PLACE_MANY_ROWS)
 }
@@ -31,7 +31,7 @@ pub(super) enum Right<'a, R: Real> {
 }
 
 impl<R: Real> Right<'_, R> {
-    /// Whether it is read where it is, by a left side of so many rows.
+    /// Whether the right side is read where it is, for a left side of `rows` rows.
     pub(super) fn in_place<S: Simd>(&self, rows: usize) -> bool {
         match self {
             Right::Packed(_) | Right::Short(_) => true,
