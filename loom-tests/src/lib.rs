@@ -27,7 +27,6 @@ pub mod scenarios {
     pub mod grants;
     pub mod launch;
     pub mod lending;
-    pub mod omitted;
     pub mod random;
     pub mod slot;
     pub mod store;
@@ -103,14 +102,14 @@ scenarios! {
     store::claim_race, Some(3), false, ["mine", "the other's"];
     store::release_vs_acquire, None, false, ["found", "gone"];
     store::cancel_vs_claim, None, false, ["cancelled", "shared"];
-    store::cancel_vs_fill, None, false, [];
+    store::cancel_vs_fill, None, false, ["filled", "cancelled"];
     store::cancel_vs_take, None, false, ["owner", "canceller"];
     store::lean_vs_forget, Some(3), false, ["slot", "origin"];
     store::cut_vs_forget, Some(3), false, ["slot", "origin"];
     store::forget_vs_readers, Some(3), false, ["both read", "one read", "forgotten"];
     store::read_vs_free, Some(3), false, ["read", "too early"];
     store::home_vs_leave, None, false, ["freed at home", "freed here"];
-    store::withdraw_vs_fill, None, false, [];
+    store::withdraw_vs_fill, None, false, ["filled", "withdrawn"];
     admission::line_vs_release, None, false, [];
     admission::bytes_vs_release, Some(3), false, ["before the line", "behind the line"];
     admission::baton, Some(2), false, ["granted, gave up", "gave up first"];
@@ -121,7 +120,7 @@ scenarios! {
     admission::permit_means_room, None, true, ["sent", "full"];
     admission::passed_on_means_room, Some(2), true, [];
     admission::lined_up_means_room, Some(3), true, [];
-    admission::no_overtaking_in_line, None, false, [];
+    admission::no_overtaking_in_line, None, false, ["behind a grant", "behind one in line"];
     admission::quitter_lets_the_next_go, None, false, [];
     grants::class_in_line, None, false, ["granted, gave up", "gave up first"];
     grants::turns_in_line, None, false, [];
@@ -158,7 +157,7 @@ scenarios! {
     executor::cancel_vs_dependent, Some(1), false, ["shared", "finished"];
     executor::engine_panics, Some(1), false, [];
     executor::owner_panics, Some(2), false, ["before", "lost"];
-    executor::late_error, Some(1), false, ["one failed"];
+    executor::late_error, Some(1), false, [];
     executor::failure_spreads, Some(1), false, [];
     executor::release_vs_close, Some(2), false, [];
     executor::two_closers, Some(2), false, ["ran", "closed"];
@@ -223,8 +222,7 @@ scenarios! {
     lending::run_one_class, Some(2), false, [];
     lending::run_blocked, Some(1), false, ["lent"];
     driving::drivers_in_a_circle, Some(2), false, ["mine waits", "the other waits"];
-    driving::waiting_ends, Some(2), false, ["may wait", "must not wait"];
-    omitted::first_place_lost, Some(2), false, ["one has both", "each has one"];
+    driving::waiting_ends, Some(2), false, ["may wait", "must not wait", "would sleep for ever", "would be woken"];
     versions::updates_race, None, false, ["mine first", "other first"];
     versions::snapshot_vs_update, None, true, ["old", "new"];
     versions::refused_vs_update, None, false, ["refused", "applied"];
@@ -236,6 +234,7 @@ scenarios! {
     launch::intermediate_gpu, Some(2), false, ["passed over"];
     launch::three_overlap, Some(1), false, ["passed over"];
     launch::opposite_order, Some(2), false, ["passed over", "one has both", "each has one"];
+    launch::first_place_lost, Some(2), false, ["one has both", "each has one"];
     launch::not_yet_sent_cpu, Some(2), false, ["dependent first", "in order"];
     launch::not_yet_sent_run, Some(2), false, ["dependent first", "in order"];
     launch::not_yet_sent_gpu, Some(2), false, ["dependent first", "in order"];

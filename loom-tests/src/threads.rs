@@ -1,13 +1,41 @@
-//! Threads of a scenario, and races that several scenarios have with different submissions.
+//! Threads of a scenario, and what several scenarios do with them and note of them.
 
 use crate::core::store::slot::Outcome;
-use crate::core::sync::thread;
+use crate::core::sync::thread::{self, JoinHandle};
 use crate::runner::saw;
 use crate::toy::*;
+use std::sync::atomic::{AtomicUsize as StdAtomic, Ordering::SeqCst};
+use std::sync::{Arc as StdArc, Mutex as StdMutex};
 
-/// Another thread of a scenario.
-pub fn spawn<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> thread::JoinHandle<T> {
+/// Starts another thread of a scenario.
+pub fn spawn<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
     thread::spawn("t".into(), f).expect("a thread")
+}
+
+/// Another thread submits these nodes, for the owner to run.
+pub fn post_beside(ex: &Ex, tensors: &[&Tensor]) -> JoinHandle<Sub> {
+    let ex = ex.clone();
+    let tensors: Vec<Tensor> = tensors.iter().copied().cloned().collect();
+    spawn(move || post(&ex, &tensors.iter().collect::<Vec<_>>()))
+}
+
+/// A thread that a launch starts between its claims and its message.
+pub struct Beside(StdArc<StdMutex<Option<JoinHandle<()>>>>);
+
+impl Beside {
+    /// The same request, whose launch starts a thread that runs `f`.
+    pub fn start(ask: Ask, f: impl FnOnce() + Send + 'static) -> (Ask, Self) {
+        let thread = StdArc::new(StdMutex::new(None));
+        let place = thread.clone();
+        let start = move |_: &mut Work| *place.lock().unwrap() = Some(spawn(f));
+        (ask.before_send(start), Self(thread))
+    }
+
+    /// Waits for the thread, which the launch has started.
+    pub fn join(&self) {
+        let thread = self.0.lock().unwrap().take();
+        thread.expect("started").join().unwrap();
+    }
 }
 
 /// Notes how a submission ended where an abort may have been faster.
@@ -16,6 +44,50 @@ pub fn saw_end(end: &End, value: u32) {
         Outcome::Ready(found) if *found == value => saw("ran"),
         Outcome::Closed => saw("closed"),
         other => panic!("{other:?}"),
+    }
+}
+
+/// Notes how node 1 ended, which was submitted while the owner was lost: before that, or with it.
+pub fn saw_loss(submission: Option<&Sub>, wait: fn(&Sub) -> End) {
+    saw(match submission.map(wait) {
+        Some(Outcome::Ready(2)) => "before",
+        Some(Outcome::Failed(ToyError::OwnerLost)) => "lost",
+        None => "refused",
+        Some(other) => panic!("{other:?}"),
+    });
+}
+
+/// Notes whether a submission that may lose an output to another one has won both of its own, or one.
+pub fn saw_winner(submission: &Sub) {
+    let [one, other] = submission.outputs() else {
+        panic!("two were asked for")
+    };
+    saw(match one.number() == other.number() {
+        true => "one has both",
+        false => "each has one",
+    });
+}
+
+/// Notes whether fragments ran as one.
+pub fn saw_batches(batches: &StdAtomic) {
+    saw(match batches.load(SeqCst) {
+        0 => "apart",
+        _ => "together",
+    });
+}
+
+/// Notes whether this work ran on the caller's thread. Foreign work ran on the owner's, or on that of its
+/// submitter, if that is named here.
+pub fn check_drivers(drivers: &Drivers, work: u32, submitter: Option<&str>) {
+    for &(what, driver) in drivers.lock().unwrap().iter() {
+        let may = what != FOREIGN || driver == "owner" || Some(driver) == submitter;
+        assert!(may, "{driver} ran another's foreign work");
+        if what == work {
+            saw(match driver {
+                "the caller" => "here",
+                _ => "there",
+            });
+        }
     }
 }
 

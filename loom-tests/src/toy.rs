@@ -2,10 +2,12 @@
 
 mod device;
 mod executor;
+mod foreign;
 mod graph;
 
 pub use device::*;
 pub use executor::*;
+pub use foreign::*;
 pub use graph::*;
 
 /// The types of the toy.
@@ -28,6 +30,8 @@ pub enum ToyError {
     /// The device said so.
     Late,
 }
+
+// What a node may add instead of a number: from a thousand on it says what the work does.
 
 /// Work that fails.
 pub const FAILS: u32 = 1000;

@@ -6,9 +6,9 @@ use crate::core::store::tag::{Priority, Tag};
 use crate::core::sync::{Arc, channel};
 use crate::runner::saw;
 use crate::threads::spawn;
+use crate::toy::Count;
 use std::future::poll_fn;
-use std::sync::atomic::{AtomicUsize as StdAtomic, Ordering::SeqCst};
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Poll, Waker};
 
 const ONE: Weight = Weight(1);
 const TAG: Tag = Tag {
@@ -17,6 +17,7 @@ const TAG: Tag = Tag {
     deadline: None,
 };
 
+/// Waits in line for one permit.
 fn acquire(admission: &Admission) -> Result<(), Refused> {
     let mut place = None;
     block_on(
@@ -26,24 +27,14 @@ fn acquire(admission: &Admission) -> Result<(), Refused> {
     .expect("no deadline")
 }
 
-struct Count(StdAtomic);
-impl Wake for Count {
-    fn wake(self: std::sync::Arc<Self>) {
-        self.0.fetch_add(1, SeqCst);
-    }
-}
-
 /// Stands in line with a waker that only counts.
 fn line_up(
     admission: &Admission,
     place: &mut Option<Place>,
 ) -> (Poll<Result<(), Refused>>, std::sync::Arc<Count>) {
-    let count = std::sync::Arc::new(Count(StdAtomic::new(0)));
-    let waker = Waker::from(count.clone());
-    (
-        admission.poll_acquire(ONE, &TAG, place, &Context::from_waker(&waker)),
-        count,
-    )
+    let (count, waker) = Count::counting();
+    let poll = admission.poll_acquire(ONE, &TAG, place, &Context::from_waker(&waker));
+    (poll, count)
 }
 
 /// Somebody waits in line while the permit comes back: it is not forgotten there.
@@ -70,7 +61,8 @@ pub fn bytes_vs_release() {
         let mut place = None;
         let wait = poll_fn(|cx| a.poll_acquire(Weight(4), &TAG, &mut place, cx));
         block_on(wait, None).expect("no deadline").unwrap();
-        assert_eq!((a.queued(), a.queued_bytes()), (1, 4));
+        let queued = (a.queued(), a.queued_bytes());
+        assert_eq!(queued, (1, 4), "let in beside what leaves no room");
         assert!(!a.release(Weight(4)));
     });
     match admission.try_acquire(ONE) {
@@ -99,16 +91,14 @@ pub fn baton() {
         assert!(!a.release(ONE));
     });
     let a = admission.clone();
-    let giver = spawn(move || {
-        let _ = a.release(ONE);
+    let giver = spawn(move || a.release(ONE));
+    assert!(!admission.leave(place.expect("in line")), "none is behind");
+    let behind = giver.join().unwrap();
+    saw(match (count.woken(), behind) {
+        (0, false) => "gave up first",
+        (1, _) => "granted, gave up",
+        other => panic!("{other:?}"),
     });
-    let _ = admission.leave(place.expect("in line"));
-    saw(if count.0.load(SeqCst) == 1 {
-        "granted, gave up"
-    } else {
-        "gave up first"
-    });
-    giver.join().unwrap();
     next.join().unwrap();
     assert_eq!(admission.queued(), 0);
 }
@@ -125,11 +115,7 @@ pub fn no_overtaking() {
     let giver = spawn(move || assert!(!a.release(ONE)));
     assert_eq!(admission.try_acquire(ONE), Err(Refused::Full), "overtaken");
     giver.join().unwrap();
-    assert_eq!(
-        count.0.load(SeqCst),
-        1,
-        "room, and the first in line was not told"
-    );
+    assert_eq!(count.woken(), 1, "room, and the first in line was not told");
     let (poll, _) = line_up(&admission, &mut place);
     assert_eq!(poll, Poll::Ready(Ok(())));
 }
@@ -141,7 +127,7 @@ pub fn close_vs_line() {
     let a = admission.clone();
     let waiter = spawn(move || match acquire(&a) {
         Ok(()) => {
-            let _ = a.release(ONE);
+            let _ = a.release(ONE); // it may be closed by now
             true
         }
         Err(refused) => {
@@ -151,7 +137,7 @@ pub fn close_vs_line() {
     });
     let a = admission.clone();
     let closer = spawn(move || assert!(a.close()));
-    let _ = admission.release(ONE);
+    let _ = admission.release(ONE); // as above
     closer.join().unwrap();
     saw(if waiter.join().unwrap() {
         "went in"
@@ -174,7 +160,7 @@ pub fn drained_vs_line() {
     let closer = spawn(move || assert!(a.close()));
     let a = admission.clone();
     let giver = spawn(move || {
-        let _ = a.release(ONE);
+        let _ = a.release(ONE); // it may be closed by now
     });
     let drained = admission.is_drained();
     let (poll, _) = line_up(&admission, &mut place);
@@ -229,7 +215,7 @@ pub fn permit_means_room() {
         }
     });
     assert_eq!(receiver.try_recv(), Ok(1));
-    let _ = admission.release(ONE);
+    assert!(!admission.release(ONE), "none is in line");
     t.join().unwrap();
 }
 
@@ -250,10 +236,10 @@ pub fn passed_on_means_room() {
     let a = admission.clone();
     let giver = spawn(move || {
         assert_eq!(receiver.try_recv(), Ok(1));
-        let _ = a.release(ONE);
+        let _ = a.release(ONE); // the next may be behind
         receiver
     });
-    let _ = admission.leave(place.expect("in line"));
+    assert!(!admission.leave(place.expect("in line")), "none is behind");
     next.join().unwrap();
     drop(giver.join().unwrap());
 }
@@ -284,11 +270,12 @@ pub fn no_overtaking_in_line() {
     let mut ask = || admission.poll_acquire(Weight(4), &TAG, &mut large, &look);
     assert!(ask().is_pending());
     let a = admission.clone();
-    let giver = spawn(move || {
-        let _ = a.release(Weight(2));
-    });
+    let giver = spawn(move || a.release(Weight(2)));
     assert!(line_up(&admission, &mut small).0.is_pending(), "overtaken");
-    giver.join().unwrap();
+    saw(match giver.join().unwrap() {
+        true => "behind a grant",
+        false => "behind one in line",
+    });
     assert_eq!(ask(), Poll::Ready(Ok(())));
     assert!(!admission.release(Weight(4)));
     assert_eq!(line_up(&admission, &mut small).0, Poll::Ready(Ok(())));

@@ -1,13 +1,11 @@
 //! Fragments that run as one: who joins, who leaves, and what becomes of the others.
 
 use crate::core::store::slot::{Cancel, Outcome};
-use crate::core::sync::thread;
 use crate::runner::saw;
-use crate::threads::saw_end;
+use crate::threads::{saw_batches, saw_end, spawn};
 use crate::toy::*;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
-use std::sync::atomic::Ordering::SeqCst;
 
 /// An executor whose waiters leave the work to the owner, and how many batches it has begun.
 fn owned() -> (Ex, Arc<AtomicUsize>) {
@@ -16,15 +14,11 @@ fn owned() -> (Ex, Arc<AtomicUsize>) {
     (start(4, engine), batches)
 }
 
-/// What has begun together is told at the end.
-fn end(ex: &Ex, batches: &AtomicUsize, nodes: &[u64]) {
+/// Closes the executor, of which nothing is left then, and notes whether fragments ran as one.
+fn ended(ex: &Ex, batches: &AtomicUsize, nodes: &[u64]) {
     shutdown(ex);
-    nodes.iter().for_each(|&id| ex.store().release_node(id));
-    assert_eq!(ex.store().nodes(), 0, "a node without references is left");
-    saw(match batches.load(SeqCst) {
-        0 => "apart",
-        _ => "together",
-    });
+    nothing_left(ex, nodes.iter().copied());
+    saw_batches(batches);
 }
 
 /// Submits these, with what each waits for, and looks at how each ends.
@@ -39,7 +33,7 @@ fn all_end(works: &[(u32, &[u64], End)]) {
         assert_eq!(wait_async(submission), *end);
     }
     drop(all);
-    end(&ex, &batches, &ids);
+    ended(&ex, &batches, &ids);
 }
 
 /// Two that go together come while the owner looks: one batch or two, the same answers.
@@ -55,7 +49,7 @@ pub fn gather_vs_cancel() {
     let (ex, batches) = owned();
     let s = submit(&ex, 1, TOGETHER, &[]).unwrap();
     let t = submit(&ex, 2, TOGETHER, &[]).unwrap();
-    let canceller = thread::spawn("t".into(), move || {
+    let canceller = spawn(move || {
         saw(match t.cancel() {
             Cancel::Cancelled => "cancelled",
             Cancel::Running | Cancel::Finished => "too late",
@@ -64,8 +58,8 @@ pub fn gather_vs_cancel() {
     });
     assert_eq!(wait_async(&s), Outcome::Ready(2));
     drop(s);
-    canceller.expect("a thread").join().unwrap();
-    end(&ex, &batches, &[1, 2]);
+    canceller.join().unwrap();
+    ended(&ex, &batches, &[1, 2]);
 }
 
 /// One that spoils the batch runs by itself, and the other again.
@@ -98,12 +92,12 @@ pub fn gather_vs_abort() {
     let s = submit(&ex, 1, TOGETHER, &[]);
     let t = submit(&ex, 2, TOGETHER, &[]);
     let e = ex.clone();
-    let closer = thread::spawn("t".into(), move || e.abort());
+    let closer = spawn(move || e.abort());
     for s in [s, t].into_iter().flatten() {
         saw_end(&wait_async(&s), 2);
     }
-    closer.expect("a thread").join().unwrap();
-    end(&ex, &batches, &[1, 2]);
+    closer.join().unwrap();
+    ended(&ex, &batches, &[1, 2]);
 }
 
 /// A batch waits for others: who comes joins it or not, and nobody waits for ever.
@@ -112,13 +106,13 @@ pub fn delayed_vs_send() {
     let batches = engine.batches();
     let ex = start(4, engine);
     let e = ex.clone();
-    let other = thread::spawn("t".into(), move || {
+    let other = spawn(move || {
         let t = submit(&e, 2, TOGETHER, &[]).unwrap();
         assert_eq!(wait_async(&t), Outcome::Ready(2));
     });
     let s = submit(&ex, 1, TOGETHER, &[]).unwrap();
     assert_eq!(wait_async(&s), Outcome::Ready(2));
     drop(s);
-    other.expect("a thread").join().unwrap();
-    end(&ex, &batches, &[1, 2]);
+    other.join().unwrap();
+    ended(&ex, &batches, &[1, 2]);
 }

@@ -3,6 +3,7 @@
 use crate::core::actor::crew::Crew;
 use crate::core::sync::{Arc, UnsafeCell, thread};
 use crate::runner::saw;
+use crate::threads::spawn;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::SeqCst;
@@ -33,6 +34,7 @@ impl Parts {
         }
     }
 
+    /// Does parts until none is left.
     fn work(&self) {
         let mut any = false;
         while let Some(part) = self.done.get(self.next.fetch_add(1, SeqCst)) {
@@ -46,6 +48,7 @@ impl Parts {
         self.workers.fetch_add(usize::from(any), SeqCst);
     }
 
+    /// Checks that every part was done once.
     fn all_done(&self) {
         for part in &self.done {
             // SAFETY: nobody writes any more; loom checks it.
@@ -54,6 +57,7 @@ impl Parts {
         }
     }
 
+    /// Checks that, and notes who did them.
     fn check(&self) {
         self.all_done();
         saw(match self.workers.load(SeqCst) {
@@ -116,7 +120,7 @@ pub fn share_parts() {
 pub fn two_callers() {
     let crew = Arc::new(crew());
     let c = crew.clone();
-    let other = thread::spawn("t".into(), move || {
+    let other = spawn(move || {
         let parts = Parts::new(1, false);
         c.share(1, true, &|| parts.work());
         parts.check();
@@ -124,7 +128,7 @@ pub fn two_callers() {
     let parts = Parts::new(1, false);
     crew.share(1, true, &|| parts.work());
     parts.check();
-    other.expect("a thread").join().unwrap();
+    other.join().unwrap();
 }
 
 /// A panic of the helper or of the caller is the caller's, and the crew is there for the next.
@@ -142,7 +146,8 @@ pub fn shared_work_panics() {
             thread::yield_now();
         }
     };
-    assert!(catch_unwind(AssertUnwindSafe(|| crew.share(1, true, &work))).is_err());
+    let shared = catch_unwind(AssertUnwindSafe(|| crew.share(1, true, &work)));
+    assert!(shared.is_err(), "a panic was lost");
     let parts = Parts::new(1, false);
     crew.share(1, true, &|| parts.work());
     parts.check();

@@ -7,25 +7,23 @@ use crate::core::actor::park::block_on;
 use crate::core::store::NodeId;
 use crate::core::store::slot::Outcome;
 use crate::core::store::tag::Tag;
-use crate::core::sync::{Arc, thread};
+use crate::core::sync::Arc;
 use crate::runner::saw;
+use crate::threads::spawn;
 use crate::toy::*;
 use std::future::poll_fn;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
 /// Runs an operation on this thread, as the driver of an executor: that of node `id`.
 fn operate(ex: &Ex, id: NodeId, operation: impl FnMut() + Send + 'static) {
-    let operation = std::sync::Mutex::new(Some(Hook::new(operation)));
-    let ask = Ask::new(ex, &[&node(id, FOREIGN, &[])]).before_send(move |work| {
-        work.hook = operation.lock().unwrap().take().expect("sent once");
-    });
-    let run = submit_all(ex, ask, Tag::default(), Start::Run);
-    let submission = run.expect("a good graph").expect("open");
+    let ask = Ask::new(ex, &[&node(id, FOREIGN, &[])]).hook(operation);
+    let submission = ask_all(ex, ask, Tag::default(), Start::Run);
     assert_eq!(end(&submission), Outcome::Ready(3));
     assert!(!is_driving(ex.gate()));
 }
 
-/// Waits for the other executor's driver to have looked, if that is no circle: whether it waited.
+/// Waits in an operation for the other executor's driver to have looked, if that is no circle: whether it
+/// waited.
 fn wait_for(own: &Ex, other: &Ex, looked: [&Arc<Event>; 2]) -> bool {
     let (gate, other) = (own.gate().clone(), other.gate().clone());
     let [mine, theirs] = looked.map(Arc::clone);
@@ -44,12 +42,12 @@ fn wait_for(own: &Ex, other: &Ex, looked: [&Arc<Event>; 2]) -> bool {
     result.load(SeqCst)
 }
 
-/// Two drivers are each about to wait for the other's executor: one of them is told not to.
+/// Two drivers are each about to wait for the other's executor: one of them at least is told not to.
 pub fn drivers_in_a_circle() {
     let (one, two) = (idle(1, ToyEngine::cpu()), idle(1, ToyEngine::cpu()));
     let looked = [Arc::new(Event::default()), Arc::new(Event::default())];
     let (a, b, [c, d]) = (one.clone(), two.clone(), looked.clone());
-    let t = thread::spawn("t".into(), move || wait_for(&b, &a, [&d, &c])).expect("a thread");
+    let t = spawn(move || wait_for(&b, &a, [&d, &c]));
     let mine = wait_for(&one, &two, [&looked[0], &looked[1]]);
     let other = t.join().unwrap();
     match (mine, other) {
@@ -76,11 +74,14 @@ pub fn waiting_ends() {
             drop(waiting);
             assert!(would_sleep_for_ever(&own), "it would wait for itself");
             assert!(Waiting::start(&own).is_none(), "it would wait for itself");
-            let _ = would_sleep_for_ever(&other);
+            saw(match would_sleep_for_ever(&other) {
+                true => "would sleep for ever",
+                false => "would be woken",
+            });
         }
     };
     let (e, other) = (two.clone(), look(&two, &one));
-    let t = thread::spawn("t".into(), move || operate(&e, 1, other)).expect("a thread");
+    let t = spawn(move || operate(&e, 1, other));
     operate(&one, 1, look(&one, &two));
     t.join().unwrap();
     let gate = two.gate().clone();
@@ -97,7 +98,7 @@ pub fn waiting_ends() {
                 assert!(Waiting::start(&one).is_some(), "its driver waits no more");
             });
         };
-        let other = thread::spawn("t".into(), other).expect("a thread");
+        let other = spawn(other);
         other.join().unwrap(); // it does not run the other's operation itself
     });
     let free = one.gate().clone();

@@ -1,14 +1,12 @@
 //! The executor over the toy engine: admission, claim, queue, run, close.
 
 use crate::core::actor::admission::Refused;
-use crate::core::actor::launch::Start;
 use crate::core::actor::park::block_on;
 use crate::core::store::node_store::NodeStore;
 use crate::core::store::slot::{Cancel, Lean, Outcome};
 use crate::core::store::tag::Tag;
-use crate::core::sync::thread;
 use crate::runner::saw;
-use crate::threads::{races_abort, races_close, saw_end, spawn};
+use crate::threads::{Beside, races_abort, races_close, saw_end, spawn};
 use crate::toy::*;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -17,7 +15,11 @@ use std::sync::Mutex as StdMutex;
 use std::sync::atomic::Ordering::SeqCst;
 use std::task::{Context, Poll, Waker};
 
-/// Submit, await, close, join.
+mod panics;
+
+pub use panics::*;
+
+/// A submission is awaited, and then the executor is closed and joined.
 pub fn submit_await_close() {
     let ex = start(1, ToyEngine::gpu());
     let s = submit(&ex, 1, 2, &[]).unwrap();
@@ -129,30 +131,6 @@ pub fn same_node() {
     nothing_left(&ex, [1]);
 }
 
-/// Runs `f` on a thread of its own between the claims of a launch and its message.
-fn beside(ask: Ask, f: impl FnOnce() + Send + 'static) -> (Ask, Beside) {
-    let (first, thread) = (StdMutex::new(Some(f)), Beside::default());
-    let place = thread.clone();
-    let start = move |_: &mut Work| {
-        let f = first.lock().unwrap().take().expect("sent once");
-        *place.lock().unwrap() = Some(spawn(f));
-    };
-    (ask.before_send(start), thread)
-}
-
-/// The thread that a launch has started.
-type Beside = std::sync::Arc<StdMutex<Option<thread::JoinHandle<()>>>>;
-
-fn join(thread: &Beside) {
-    let thread = thread.lock().unwrap().take();
-    thread.expect("started").join().unwrap();
-}
-
-fn launch(ex: &Ex, ask: Ask) -> Sub {
-    let launched = submit_all(ex, ask, Tag::default(), Start::Post);
-    launched.expect("a good graph").expect("open")
-}
-
 /// A fragment that depends on another thread's claim, whose message may still be on its way:
 /// it runs after it.
 pub fn dependency_order() {
@@ -162,17 +140,17 @@ pub fn dependency_order() {
         let s = submit(&e, 2, 10, &[1]).unwrap();
         assert_eq!(wait_async(&s), Outcome::Ready(15));
     };
-    let (ask, t) = beside(Ask::new(&ex, &[&node(1, 5, &[])]), dependent);
-    let first = launch(&ex, ask);
-    join(&t);
+    let (ask, t) = Beside::start(Ask::new(&ex, &[&node(1, 5, &[])]), dependent);
+    let first = post_ask(&ex, ask);
+    t.join();
     assert_eq!(wait_async(&first), Outcome::Ready(5));
     drop(first);
     shutdown(&ex);
     nothing_left(&ex, [1, 2]);
 }
 
-/// The same, but the launch panics before its message: its dependent and its sharer are told, and the
-/// node may be submitted again.
+/// A launch panics between its claim and its message: its dependent and its sharer are told, and the node
+/// may be submitted again.
 pub fn dropped_claim() {
     let ex = start(3, ToyEngine::gpu());
     let e = ex.clone();
@@ -184,7 +162,7 @@ pub fn dropped_claim() {
         *o.lock().unwrap() = Some((dependent, sharer));
         resume_unwind(Box::new("boom"));
     });
-    let panicked = catch_unwind(AssertUnwindSafe(|| launch(&ex, ask)));
+    let panicked = catch_unwind(AssertUnwindSafe(|| post_ask(&ex, ask)));
     assert!(panicked.is_err());
     let (dependent, sharer) = others.lock().unwrap().take().expect("submitted");
     assert_eq!(wait_async(&dependent), Outcome::Failed(ToyError::Failed));
@@ -207,32 +185,17 @@ pub fn given_up_beside() {
     let ask = Ask::new(&ex, &tensors.each_ref()).before_send(move |_| {
         *o.lock().unwrap() = NodeStore::acquire(&store, 2, Lean::Any).held();
     });
-    let both = launch(&ex, ask);
+    let both = post_ask(&ex, ask);
     let other = other.lock().unwrap().take().expect("claimed");
-    let t = spawn(move || {
-        let mut key = None;
-        let ended = std::future::poll_fn(|cx| other.slot().poll(cx, &mut key));
-        block_on(ended, None).expect("no deadline");
-        if let Some(key) = key {
-            other.slot().deregister(key);
-        }
-        assert_eq!(peek(other.slot()), Some(Outcome::Ready(5)));
+    let t = spawn(move || assert_eq!(wait_slot(other.slot()), Outcome::Ready(5)));
+    let cancel = both.cancel();
+    let origin = || tensors[0].has_origin();
+    let met = slot_or_origin(ex.store(), 1, Lean::Any, origin);
+    saw(match (met, cancel) {
+        (Met::Slot, Cancel::Running | Cancel::Finished) => "ran",
+        (Met::Origin, Cancel::Cancelled | Cancel::Shared | Cancel::Running) => "given up",
+        other => panic!("{other:?}"),
     });
-    let _ = both.cancel();
-    for asked in 0.. {
-        assert!(asked < 2, "neither an origin nor a slot");
-        if NodeStore::acquire(ex.store(), 1, Lean::Any)
-            .held()
-            .is_some()
-        {
-            saw("ran");
-            break;
-        }
-        if tensors[0].has_origin() {
-            saw("given up");
-            break;
-        }
-    }
     t.join().unwrap();
     drop(both);
     shutdown(&ex);
@@ -256,79 +219,6 @@ pub fn cancel_vs_dependent() {
         Cancel::Finished => saw("finished"),
         Cancel::Cancelled => panic!("somebody else wants it"),
     }
-    t.join().unwrap();
-    drop((first, held));
-    shutdown(&ex);
-    nothing_left(&ex, [1, 2]);
-}
-
-/// An operation that panics: its own fragment fails, the next one is well.
-pub fn engine_panics() {
-    let ex = start(2, ToyEngine::gpu());
-    let e = ex.clone();
-    let t = spawn(move || {
-        let s = submit(&e, 1, PANICS, &[]).unwrap();
-        assert_eq!(wait_async(&s), Outcome::Failed(ToyError::Panicked));
-    });
-    let s = submit(&ex, 2, 3, &[]).unwrap();
-    assert_eq!(wait_async(&s), Outcome::Ready(3));
-    t.join().unwrap();
-    drop(s);
-    shutdown(&ex);
-}
-
-/// The owner's own code panics: whoever submitted finds out, whenever they did.
-pub fn owner_panics() {
-    let ex = start(2, ToyEngine::gpu());
-    let e = ex.clone();
-    let t = spawn(move || match submit(&e, 1, 2, &[]) {
-        Some(s) => match wait_async(&s) {
-            Outcome::Ready(2) => saw("before"),
-            Outcome::Failed(ToyError::OwnerLost) => saw("lost"),
-            other => panic!("{other:?}"),
-        },
-        None => saw("refused"),
-    });
-    let s = submit(&ex, 2, KILLS, &[]).unwrap();
-    assert_eq!(wait_async(&s), Outcome::Failed(ToyError::OwnerLost));
-    t.join().unwrap();
-    joined(&ex);
-    assert_eq!(ex.lost(), Some(ToyError::OwnerLost));
-    drop(s);
-    nothing_left(&ex, [1, 2]);
-}
-
-/// The device reports an error late, for a batch: the culprit fails, the other does not.
-pub fn late_error() {
-    let ex = start(2, ToyEngine::gpu());
-    let e = ex.clone();
-    let t = spawn(move || {
-        let s = submit(&e, 1, FAILS_LATE, &[]).unwrap();
-        assert_eq!(wait_async(&s), Outcome::Failed(ToyError::Late));
-    });
-    let s = submit(&ex, 2, 3, &[]).unwrap();
-    assert_eq!(wait_async(&s), Outcome::Ready(3));
-    t.join().unwrap();
-    drop(s);
-    shutdown(&ex);
-    saw(if ex.counts().failed == 1 {
-        "one failed"
-    } else {
-        "miscounted"
-    });
-}
-
-/// A failed fragment fails what depends on it, also what was submitted before it failed.
-pub fn failure_spreads() {
-    let ex = start(2, ToyEngine::gpu());
-    let first = submit(&ex, 1, FAILS, &[]).unwrap();
-    let e = ex.clone();
-    let held = NodeStore::acquire(ex.store(), 1, Lean::Any).held();
-    let t = spawn(move || {
-        let s = submit(&e, 2, 10, &[1]).unwrap();
-        assert_eq!(wait_async(&s), Outcome::Failed(ToyError::Failed));
-    });
-    assert_eq!(wait_async(&first), Outcome::Failed(ToyError::Failed));
     t.join().unwrap();
     drop((first, held));
     shutdown(&ex);
@@ -364,62 +254,4 @@ pub fn two_closers() {
     shutdown(&ex);
     t.join().unwrap();
     saw_end(&end(&s), 2);
-}
-
-/// An operation panics with something whose destructor panics: its own fragment fails, and those that
-/// wait for later ones are told.
-pub fn panics_twice() {
-    let ex = start(2, ToyEngine::gpu());
-    let e = ex.clone();
-    let t = spawn(move || {
-        let s = submit(&e, 1, PANICS_TWICE, &[]).unwrap();
-        assert_eq!(wait_async(&s), Outcome::Failed(ToyError::Panicked));
-    });
-    let s = submit(&ex, 2, 3, &[]).unwrap();
-    assert_eq!(wait_async(&s), Outcome::Ready(3));
-    t.join().unwrap();
-    assert_eq!(ex.lost(), None, "the owner was lost");
-    drop(s);
-    shutdown(&ex);
-}
-
-/// The work of a fragment panics when it is dropped: its result is there, and the owner goes on.
-pub fn dropped_work_panics() {
-    let ex = start(2, ToyEngine::gpu());
-    let bomb = StdMutex::new(Some(Bomb(1)));
-    let ask = Ask::new(&ex, &[&node(1, 2, &[])]).before_send(move |work| {
-        let bomb = bomb.lock().unwrap().take();
-        work.hook = Hook::new(move || assert!(bomb.is_some()));
-    });
-    let e = ex.clone();
-    let t = spawn(move || {
-        let s = submit(&e, 2, 3, &[]).unwrap();
-        assert_eq!(wait_async(&s), Outcome::Ready(3));
-    });
-    let first = launch(&ex, ask);
-    assert_eq!(wait_async(&first), Outcome::Ready(2));
-    t.join().unwrap();
-    assert_eq!(ex.lost(), None, "the owner was lost");
-    drop(first);
-    shutdown(&ex);
-    nothing_left(&ex, [1, 2]);
-}
-
-/// The same, of work that is not run any more because the executor ends.
-pub fn refused_work_panics() {
-    let ex = start(2, ToyEngine::gpu());
-    let bomb = StdMutex::new(Some(Bomb(1)));
-    let ask = Ask::new(&ex, &[&node(1, 2, &[])]).before_send(move |work| {
-        let bomb = bomb.lock().unwrap().take();
-        work.hook = Hook::new(move || assert!(bomb.is_some()));
-    });
-    let first = launch(&ex, ask);
-    let e = ex.clone();
-    let t = spawn(move || e.abort());
-    saw_end(&wait_async(&first), 2);
-    t.join().unwrap();
-    joined(&ex);
-    assert_eq!(ex.lost(), None, "the owner was lost");
-    drop(first);
-    nothing_left(&ex, [1]);
 }

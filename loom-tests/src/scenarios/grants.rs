@@ -10,23 +10,16 @@ use crate::threads::spawn;
 use crate::toy::*;
 use std::future::Future;
 use std::pin::pin;
-use std::sync::atomic::{AtomicUsize as StdAtomic, Ordering::SeqCst};
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Poll, Waker};
 
 const ONE: Weight = Weight(1);
-
-struct Count(StdAtomic);
-impl Wake for Count {
-    fn wake(self: std::sync::Arc<Self>) {
-        self.0.fetch_add(1, SeqCst);
-    }
-}
 
 /// One who stands in line and is looked at from outside.
 struct InLine {
     place: Option<Place>,
     tag: Tag,
     count: std::sync::Arc<Count>,
+    waker: Waker,
 }
 
 impl InLine {
@@ -37,29 +30,32 @@ impl InLine {
             priority,
             deadline: None,
         };
-        let count = std::sync::Arc::new(Count(StdAtomic::new(0)));
-        let place = None;
-        let mut this = Self { place, tag, count };
+        let (count, waker) = Count::counting();
+        let mut this = Self {
+            place: None,
+            tag,
+            count,
+            waker,
+        };
         assert!(this.ask(admission).is_pending(), "there is no room");
         this
     }
+    /// Asks for its permit, or lines up.
     fn ask(&mut self, admission: &Admission) -> Poll<Result<(), Refused>> {
-        let waker = Waker::from(self.count.clone());
-        admission.poll_acquire(
-            ONE,
-            &self.tag,
-            &mut self.place,
-            &Context::from_waker(&waker),
-        )
+        let look = Context::from_waker(&self.waker);
+        admission.poll_acquire(ONE, &self.tag, &mut self.place, &look)
     }
-    fn leave(self, admission: &Admission) {
-        let _ = admission.leave(self.place.expect("in line"));
+    /// Leaves the line: whether the owner is to be called.
+    fn leave(&self, admission: &Admission) -> bool {
+        admission.leave(self.place.expect("in line"))
     }
+    /// Whether it was told that it has a permit.
     fn is_granted(&self) -> bool {
-        self.count.0.load(SeqCst) > 0
+        self.count.woken() > 0
     }
 }
 
+/// An admission that has no room left.
 fn full(fragments: usize) -> Arc<Admission> {
     let admission = Arc::new(Admission::new(fragments, 9));
     (0..fragments).for_each(|_| admission.try_acquire(ONE).expect("room"));
@@ -74,15 +70,15 @@ pub fn class_in_line() {
     let middle = InLine::new(&admission, 2, Priority::Normal);
     let high = InLine::new(&admission, 3, Priority::Interactive);
     let a = admission.clone();
-    let giver = spawn(move || {
-        let _ = a.release(ONE);
-    });
-    let count = high.count.clone();
-    high.leave(&admission);
-    giver.join().unwrap();
-    saw(match count.0.load(SeqCst) {
-        0 => "gave up first",
-        _ => "granted, gave up",
+    let giver = spawn(move || a.release(ONE));
+    let passed_on = high.leave(&admission);
+    let granted = giver.join().unwrap();
+    let told = granted | passed_on;
+    assert!(told, "one is behind a grant, and the owner is not told");
+    assert_eq!(granted & passed_on, high.is_granted(), "two grants, or one");
+    saw(match high.is_granted() {
+        true => "granted, gave up",
+        false => "gave up first",
     });
     assert!(!low.is_granted(), "the less urgent was first");
     assert!(middle.is_granted(), "a permit was lost");
@@ -95,11 +91,9 @@ pub fn turns_in_line() {
     let again = InLine::new(&admission, 1, Priority::Normal);
     let other = InLine::new(&admission, 2, Priority::Normal);
     let a = admission.clone();
-    let giver = spawn(move || {
-        let _ = a.release(ONE);
-    });
-    let _ = admission.release(ONE);
-    giver.join().unwrap();
+    let giver = spawn(move || a.release(ONE));
+    let told = admission.release(ONE) | giver.join().unwrap();
+    assert!(told, "one is behind a grant, and the owner is not told");
     assert!(first.is_granted() && other.is_granted(), "no turns");
     assert!(!again.is_granted(), "more permits than places");
 }
@@ -121,12 +115,12 @@ pub fn lapse_vs_taker() {
     assert_eq!(taken, Poll::Ready(Ok(())), "there is room");
     assert_eq!(admission.queued(), 1, "not one permit");
     saw(if lapsed { "lapsed" } else { "in time" });
-    let _ = admission.release(ONE);
+    assert!(!admission.release(ONE), "none is in line");
     assert_eq!(admission.queued(), 0);
     admission.try_acquire(ONE).expect("the line is over");
 }
 
-/// The same, and another one stands behind: one of the two has it.
+/// A permit lapses while its taker comes, and another one stands behind: one of the two has it.
 pub fn lapse_vs_next() {
     let admission = full(1);
     let mut taker = InLine::new(&admission, 1, Priority::Normal);
@@ -141,7 +135,11 @@ pub fn lapse_vs_next() {
     let owner = spawn(move || a.lapse().is_some());
     let taken = taker.ask(&admission).is_ready();
     let lapsed = owner.join().unwrap();
-    assert_eq!(lapsed, next.is_granted());
+    assert_eq!(
+        lapsed,
+        next.is_granted(),
+        "it lapsed, and the next was not served"
+    );
     assert!(taken != lapsed, "two permits, or none");
     assert_eq!(admission.queued(), 1);
     saw(if lapsed { "lapsed" } else { "in time" });
@@ -151,7 +149,7 @@ pub fn lapse_vs_next() {
 pub fn close_vs_taker() {
     let admission = full(1);
     let mut taker = InLine::new(&admission, 1, Priority::Normal);
-    let _ = admission.release(ONE);
+    assert!(!admission.release(ONE), "no one stands behind it");
     let a = admission.clone();
     let closer = spawn(move || {
         a.close();
@@ -175,7 +173,7 @@ pub fn close_vs_taker() {
 pub fn close_vs_lapse() {
     let admission = full(2);
     let first = InLine::new(&admission, 1, Priority::Normal);
-    let _ = admission.release(ONE);
+    assert!(!admission.release(ONE), "no one stands behind it");
     assert!(admission.lapse().is_none(), "it has just been granted");
     let a = admission.clone();
     let closer = spawn(move || a.close());
@@ -191,7 +189,7 @@ pub fn close_vs_lapse() {
     assert!(first.is_granted());
 }
 
-/// Asks once; whether it stands in line.
+/// Asks for a permit once: whether it stands in line now.
 fn admit_once(admit: std::pin::Pin<&mut impl Future>) -> bool {
     let poll = admit.poll(&mut Context::from_waker(Waker::noop()));
     poll.is_pending()
@@ -216,7 +214,8 @@ pub fn forgotten_grant() {
     nothing_left(&ex, [1]);
 }
 
-/// The same, and the one behind looks itself: it does not stand in line.
+/// A task was granted a permit and was forgotten: another one that does not stand in line gets it too,
+/// because it looks itself whether the grant has lapsed.
 pub fn forgotten_grant_vs_try() {
     let ex = start(1, ToyEngine::gpu());
     let held = ex.try_admit(0).expect("room");

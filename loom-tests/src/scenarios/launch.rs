@@ -3,47 +3,18 @@
 //! A node is written as its operands; it adds a number of its own. A number in brackets is that of a claim.
 
 use crate::core::actor::launch::Start;
-use crate::core::store::slot::Outcome;
 use crate::core::store::tag::Tag;
 use crate::runner::saw;
-use crate::threads::spawn;
+use crate::threads::{post_beside, saw_winner, spawn};
 use crate::toy::*;
 
 mod ends;
 
 pub use ends::*;
 
-/// Starts a thread of a scenario.
-/// Submits nodes for the owner to run.
-pub(super) fn post(ex: &Ex, tensors: &[&Tensor]) -> Sub {
-    ask(ex, tensors, Start::Post)
-}
-
 /// Submits nodes; with [`Start::Run`] this thread runs them if no other one drives.
-pub(super) fn ask(ex: &Ex, tensors: &[&Tensor], start: Start) -> Sub {
-    submit_all(ex, Ask::new(ex, tensors), Tag::default(), start)
-        .expect("a good graph")
-        .expect("it is open")
-}
-
-/// How every output of a submission has ended. If one has not, it waits in a circle, or is forgotten.
-pub(super) fn ends(submission: &Sub) -> Vec<End> {
-    let outputs = submission.outputs().iter();
-    outputs
-        .map(|slot| peek(slot).expect("every fragment has run, and none waits in a circle"))
-        .collect()
-}
-
-/// Every output has ended with its value.
-pub(super) fn all_ready(submission: &Sub, values: &[u32]) {
-    let ready: Vec<End> = values.iter().map(|&value| Outcome::Ready(value)).collect();
-    assert_eq!(ends(submission), ready);
-}
-
-/// Closes an executor without an owner's thread, and nothing is left of these nodes.
-pub(super) fn closed(ex: &Ex, nodes: &[&Tensor]) {
-    step_down(ex);
-    nothing_left(ex, nodes.iter().map(|node| node.id()));
+fn ask(ex: &Ex, tensors: &[&Tensor], start: Start) -> Sub {
+    ask_all(ex, Ask::new(ex, tensors), Tag::default(), start)
 }
 
 /// Notes whether a second cut went past a younger claim.
@@ -54,8 +25,8 @@ fn note_passed_over(ex: &Ex) {
     }
 }
 
-/// s, q = s, p = q.
-pub(super) fn chain() -> [Tensor; 3] {
+/// The graph of most of these scenarios: s, q = s, p = q.
+fn chain() -> [Tensor; 3] {
     let s = node(1, 1, &[]);
     let q = node(2, 10, &[&s]);
     let p = node(3, 100, &[&q]);
@@ -94,22 +65,22 @@ fn overlap(engine: ToyEngine, start: Start) {
     closed(&ex, &[&s, &q, &p]);
 }
 
-/// Done when it returns.
+/// The circle on a device that is done when it returns.
 pub fn overlap_cpu() {
     overlap(ToyEngine::cpu(), Start::Post);
 }
 
-/// With tickets.
+/// The circle on a device with tickets.
 pub fn overlap_gpu() {
     overlap(ToyEngine::gpu(), Start::Post);
 }
 
-/// Each thread runs its own work if the other one does not drive.
+/// The circle, where each thread runs its own work if the other one does not drive.
 pub fn overlap_run() {
     overlap(ToyEngine::cpu(), Start::Run);
 }
 
-/// The same through a queue with one place.
+/// The circle through a queue with one place.
 ///
 /// ```text
 ///   T2: submit(q, s)             T1: submit(p, s)
@@ -158,8 +129,7 @@ fn intermediate(engine: ToyEngine) {
     let m = node(4, 20, &[&s]);
     let q = node(2, 10, &[&m]);
     let p = node(3, 100, &[&q]);
-    let (e, s2, q2) = (ex.clone(), s.clone(), q.clone());
-    let t = spawn(move || post(&e, &[&q2, &s2]));
+    let t = post_beside(&ex, &[&q, &s]);
     let sub = post(&ex, &[&p, &m, &s]);
     let other = t.join().unwrap();
     ex.step();
@@ -170,12 +140,12 @@ fn intermediate(engine: ToyEngine) {
     closed(&ex, &[&s, &m, &q, &p]);
 }
 
-/// Done when it returns.
+/// That circle on a device that is done when it returns.
 pub fn intermediate_cpu() {
     intermediate(ToyEngine::cpu());
 }
 
-/// With tickets.
+/// That circle on a device with tickets.
 pub fn intermediate_gpu() {
     intermediate(ToyEngine::gpu());
 }
@@ -194,10 +164,8 @@ pub fn intermediate_gpu() {
 pub fn three_overlap() {
     let ex = idle(3, ToyEngine::gpu());
     let [s, q, p] = chain();
-    let (e, q3, s3) = (ex.clone(), q.clone(), s.clone());
-    let t3 = spawn(move || post(&e, &[&q3, &s3]));
-    let (e, q2, p2) = (ex.clone(), q.clone(), p.clone());
-    let t2 = spawn(move || post(&e, &[&p2, &q2]));
+    let t3 = post_beside(&ex, &[&q, &s]);
+    let t2 = post_beside(&ex, &[&p, &q]);
     let sub = post(&ex, &[&p, &s]);
     let (second, third) = (t2.join().unwrap(), t3.join().unwrap());
     ex.step();
@@ -209,7 +177,7 @@ pub fn three_overlap() {
     closed(&ex, &[&s, &q, &p]);
 }
 
-/// The same two nodes, that depend on each other in one direction, in opposite order.
+/// Two submissions of the same two nodes, of which one depends on the other, in opposite order.
 ///
 /// ```text
 ///   T2: submit(q, s)             T1: submit(s, q)
@@ -222,18 +190,30 @@ pub fn three_overlap() {
 pub fn opposite_order() {
     let ex = idle(2, ToyEngine::cpu());
     let [s, q, _] = chain();
-    let (e, s2, q2) = (ex.clone(), s.clone(), q.clone());
-    let t = spawn(move || post(&e, &[&q2, &s2]));
+    let t = post_beside(&ex, &[&q, &s]);
     let sub = post(&ex, &[&s, &q]);
     let other = t.join().unwrap();
     ex.step();
     all_ready(&sub, &[1, 11]);
     all_ready(&other, &[11, 1]);
-    match sub.outputs()[0].number() == sub.outputs()[1].number() {
-        true => saw("one has both"),
-        false => saw("each has one"),
-    }
+    saw_winner(&sub);
     note_passed_over(&ex);
+    drop((sub, other));
+    closed(&ex, &[&s, &q]);
+}
+
+/// Two submissions of the same nodes in the same order: one may lose the first and win the second. What
+/// it then sends is of the second alone, and its place is not taken for that of the first.
+pub fn first_place_lost() {
+    let ex = idle(2, ToyEngine::cpu());
+    let [s, q, _] = chain();
+    let t = post_beside(&ex, &[&s, &q]);
+    let sub = post(&ex, &[&s, &q]);
+    let other = t.join().unwrap();
+    ex.step();
+    all_ready(&sub, &[1, 11]);
+    all_ready(&other, &[1, 11]);
+    saw_winner(&sub);
     drop((sub, other));
     closed(&ex, &[&s, &q]);
 }
@@ -252,8 +232,7 @@ pub fn opposite_order() {
 fn not_yet_sent(engine: ToyEngine, start: Start) {
     let ex = idle(2, engine);
     let [s, q, p] = chain();
-    let (e, q2) = (ex.clone(), q.clone());
-    let t = spawn(move || post(&e, &[&q2]));
+    let t = post_beside(&ex, &[&q]);
     let sub = ask(&ex, &[&p], start);
     ex.step();
     match peek(&sub.outputs()[0]) {
@@ -268,17 +247,17 @@ fn not_yet_sent(engine: ToyEngine, start: Start) {
     closed(&ex, &[&s, &q, &p]);
 }
 
-/// Done when it returns.
+/// A dependent of what is not yet sent, on a device that is done when it returns.
 pub fn not_yet_sent_cpu() {
     not_yet_sent(ToyEngine::cpu(), Start::Post);
 }
 
-/// The dependent's thread has the turn, cannot run its own work, and gives the turn back.
+/// The thread of a dependent of what is not yet sent has the turn, cannot run its own work, and gives the turn back.
 pub fn not_yet_sent_run() {
     not_yet_sent(ToyEngine::cpu(), Start::Run);
 }
 
-/// With tickets.
+/// A dependent of what is not yet sent, on a device with tickets.
 pub fn not_yet_sent_gpu() {
     not_yet_sent(ToyEngine::gpu(), Start::Post);
 }

@@ -5,10 +5,15 @@ use crate::core::store::slot::Outcome;
 use crate::core::store::tag::{Priority, Tag};
 use crate::core::sync::Deadline;
 use crate::runner::saw;
-use crate::threads::{races_abort, races_close, spawn};
+use crate::threads::{
+    Beside, check_drivers, races_abort, races_close, saw_batches, saw_loss, spawn,
+};
 use crate::toy::*;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
+/// Notes whether a caller drove, or the owner did everything.
 fn saw_lent(ex: &Ex) {
     saw(match ex.counts().lent {
         0 => "owner",
@@ -63,10 +68,13 @@ pub fn two_runs() {
 }
 
 /// A task runs its own inside of its poll while another thread submits: if a thread drives or a message
-/// lies there, the owner does it.
+/// lies there, the owner does it. The task runs nothing but its own.
 pub fn poll_vs_submit() {
-    let ex = start(2, ToyEngine::cpu());
+    let engine = ToyEngine::cpu();
+    let drivers = engine.drivers();
+    let ex = start(2, engine);
     let e = ex.clone();
+    i_am("the caller");
     let t = spawn(move || {
         let s = submit(&e, 1, 2, &[]).unwrap();
         assert_eq!(wait_async(&s), Outcome::Ready(2));
@@ -74,14 +82,19 @@ pub fn poll_vs_submit() {
     let s = run_if_idle(&ex, 2, 3).unwrap();
     assert_eq!(wait_async(&s), Outcome::Ready(3));
     t.join().unwrap();
-    assert_eq!(ex.counts().run, 2);
+    let drivers = drivers.lock().unwrap().clone();
+    assert!(
+        !drivers.contains(&(2, "the caller")),
+        "it ran another's work"
+    );
+    assert_eq!(drivers.len(), 2);
     saw_lent(&ex);
     drop(s);
     shutdown(&ex);
     nothing_left(&ex, [1, 2]);
 }
 
-/// The same while the executor closes: run, or refused.
+/// A task runs its own inside of its poll while the executor closes: run, or refused.
 pub fn poll_vs_close() {
     races_close(ToyEngine::cpu(), |ex| run_if_idle(ex, 1, 2), wait_async);
 }
@@ -179,14 +192,7 @@ pub fn lent_panics() {
 pub fn lent_owner_panics() {
     let ex = start(2, ToyEngine::cpu());
     let e = ex.clone();
-    let t = spawn(move || match submit(&e, 1, 2, &[]) {
-        Some(s) => match wait(&s) {
-            Outcome::Ready(2) => saw("before"),
-            Outcome::Failed(ToyError::OwnerLost) => saw("lost"),
-            other => panic!("{other:?}"),
-        },
-        None => saw("refused"),
-    });
+    let t = spawn(move || saw_loss(submit(&e, 1, 2, &[]).as_ref(), wait));
     if let Some(s) = run(&ex, 2, KILLS, &[]) {
         assert_eq!(wait(&s), Outcome::Ready(0));
     }
@@ -213,13 +219,7 @@ pub fn lend_behind_foreign() {
     t.join().unwrap();
     drop(s);
     shutdown(&ex);
-    for (add, driver) in drivers.lock().unwrap().iter() {
-        match (*add, *driver) {
-            (FOREIGN, driver) => assert_eq!(driver, "owner", "it ran another's foreign work"),
-            (_, "the caller") => saw("here"),
-            (_, _) => saw("there"),
-        }
-    }
+    check_drivers(&drivers, 5, None);
 }
 
 /// Another caller's foreign work would go together with one's own: a lender runs its own without it.
@@ -240,17 +240,8 @@ pub fn foreign_stays_apart() {
     ex.step();
     assert_eq!(end(&s), Outcome::Ready(2));
     assert_eq!(end(&other), Outcome::Ready(5));
-    for (add, driver) in drivers.lock().unwrap().iter() {
-        match (*add, *driver) {
-            (FOREIGN, driver) => assert_eq!(driver, "owner", "it ran another's foreign work"),
-            (_, "the caller") => saw("here"),
-            (_, _) => saw("there"),
-        }
-    }
-    saw(match batches.load(std::sync::atomic::Ordering::SeqCst) {
-        0 => "apart",
-        _ => "together",
-    });
+    check_drivers(&drivers, TOGETHER, None);
+    saw_batches(&batches);
     drop((s, other));
     step_down(&ex);
     nothing_left(&ex, [2, 3]);
@@ -258,32 +249,22 @@ pub fn foreign_stays_apart() {
 
 /// What runs at once gathers others of its class that are queued: one batch or two, the same answers.
 pub fn run_gathers() {
-    saw(match run_beside(Priority::Normal) {
-        0 => "apart",
-        _ => "together",
-    });
+    saw_batches(&run_beside(Priority::Normal));
 }
 
 /// What runs at once does not gather what is more urgent: a batch is of one class.
 pub fn run_one_class() {
-    assert_eq!(
-        run_beside(Priority::Interactive),
-        0,
-        "two classes in one batch"
-    );
+    let batches = run_beside(Priority::Interactive).load(SeqCst);
+    assert_eq!(batches, 0, "two classes in one batch");
 }
 
 /// Runs one while another thread submits one that goes together with it: the number of batches.
-fn run_beside(priority: Priority) -> usize {
+fn run_beside(priority: Priority) -> Arc<AtomicUsize> {
     let engine = ToyEngine::cpu();
     let batches = engine.batches();
     let ex = idle(2, engine);
-    let tag = Tag {
-        priority,
-        ..Tag::default()
-    };
     let e = ex.clone();
-    let t = spawn(move || submit_tagged(&e, 1, TOGETHER, &[], tag).unwrap());
+    let t = spawn(move || submit_tagged(&e, 1, TOGETHER, &[], urgent(priority)).unwrap());
     let s = run(&ex, 2, TOGETHER, &[]).unwrap();
     let other = t.join().unwrap();
     ex.step();
@@ -292,7 +273,7 @@ fn run_beside(priority: Priority) -> usize {
     drop((s, other));
     step_down(&ex);
     nothing_left(&ex, [1, 2]);
-    batches.load(std::sync::atomic::Ordering::SeqCst)
+    batches
 }
 
 /// One's own foreign work runs here, or the owner runs it, and not another caller that drives.
@@ -312,35 +293,21 @@ pub fn run_foreign() {
     t.join().unwrap();
     drop(s);
     shutdown(&ex);
-    for (add, driver) in drivers.lock().unwrap().iter() {
-        match (*add, *driver) {
-            (FOREIGN, "the other") => panic!("another's foreign work was run"),
-            (FOREIGN, "the caller") => saw("here"),
-            (FOREIGN, _) => saw("there"),
-            _ => {}
-        }
-    }
+    check_drivers(&drivers, FOREIGN, Some("the caller"));
 }
 
 /// A claim of another launch that has not been sent is what one's own work needs: a lender does not wait
 /// with the turn, and the owner goes on when the message comes.
 pub fn run_blocked() {
     let ex = start(2, ToyEngine::cpu());
-    let (e, claimed) = (ex.clone(), node(1, 2, &[]));
-    let thread = std::sync::Arc::new(std::sync::Mutex::new(None));
-    let place = thread.clone();
-    let ask = Ask::new(&ex, &[&claimed]).before_send(move |_| {
-        let e = e.clone();
-        let dependent = spawn(move || {
-            let s = run(&e, 2, 3, &[1]).unwrap();
-            assert_eq!(wait(&s), Outcome::Ready(5));
-        });
-        *place.lock().unwrap() = Some(dependent);
-    });
-    let first = submit_all(&ex, ask, Tag::default(), Start::Run);
-    let first = first.expect("a good graph").expect("open");
-    let thread = thread.lock().unwrap().take();
-    thread.expect("started").join().unwrap();
+    let e = ex.clone();
+    let dependent = move || {
+        let s = run(&e, 2, 3, &[1]).unwrap();
+        assert_eq!(wait(&s), Outcome::Ready(5));
+    };
+    let (ask, t) = Beside::start(Ask::new(&ex, &[&node(1, 2, &[])]), dependent);
+    let first = ask_all(&ex, ask, Tag::default(), Start::Run);
+    t.join();
     assert_eq!(wait_async(&first), Outcome::Ready(2));
     saw_lent(&ex);
     drop(first);

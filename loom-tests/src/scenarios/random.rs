@@ -319,12 +319,13 @@ impl Stage {
                 Outcome::Cancelled => kept.cancelled,
                 Outcome::Expired => kept.late || kept.cancelled,
                 Outcome::Closed => self.program.may_abort() || self.program.may_lose(),
-                Outcome::Failed(ToyError::OwnerLost | ToyError::Overdue) => {
-                    self.program.may_lose() || may.fail
-                }
-                Outcome::Failed(_) => {
+                Outcome::Failed(ToyError::OwnerLost) => self.program.has(KILLS),
+                Outcome::Failed(ToyError::Overdue) => self.program.has(NEVER_ENDS),
+                // what it reads may have been lost or closed
+                Outcome::Failed(ToyError::Failed) => {
                     may.fail || self.program.may_lose() || self.program.may_abort()
                 }
+                Outcome::Failed(_) => may.fail,
             };
             assert!(
                 good,

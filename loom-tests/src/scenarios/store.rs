@@ -8,7 +8,7 @@ use crate::core::store::task::{Payload, Taken, Task};
 use crate::core::sync::{Arc, Mutex};
 use crate::runner::saw;
 use crate::threads::spawn;
-use crate::toy::{Alive, Toy, Work, peek};
+use crate::toy::*;
 use std::sync::atomic::{AtomicUsize as StdAtomic, Ordering::SeqCst};
 
 type Store = Arc<NodeStore<Toy>>;
@@ -19,6 +19,28 @@ fn store() -> Store {
 
 fn task() -> Arc<Task<Toy>> {
     Arc::new(Task::new(1, Tag::default()))
+}
+
+/// Claims node 1, which nobody else has claimed.
+fn won(store: &Store, task: &Arc<Task<Toy>>) -> ToySlot {
+    match store.claim(1, store.draw(), task) {
+        Claim::Won(slot) => slot,
+        Claim::Found(_) => panic!("nobody else claims it"),
+    }
+}
+
+/// The slot of node 1, which has its result, and whose submission has let go of it.
+fn computed(store: &Store) -> ToySlot {
+    let slot = won(store, &task());
+    Slot::begin(&slot).expect("pending").finish(Ok(7));
+    drop(store.release(&slot, Share::Claim));
+    slot
+}
+
+/// Nothing is left of the nodes whose references are gone.
+fn no_nodes(store: &Store) {
+    let left = store.nodes();
+    assert_eq!(left, 0, "a node without references is still in the store");
 }
 
 /// Two threads submit the same node: one computes it, both see the result.
@@ -44,21 +66,13 @@ pub fn claim_race() {
     saw(if mine { "mine" } else { "the other's" });
     assert_eq!(store.nodes(), 1);
     store.release_node(1);
-    assert_eq!(
-        store.nodes(),
-        0,
-        "a node without references is still in the store"
-    );
+    no_nodes(&store);
 }
 
 /// The last reference goes while somebody looks the node up: it gets a live slot or none.
 pub fn release_vs_acquire() {
     let store = store();
-    let Claim::Won(slot) = store.claim(1, store.draw(), &task()) else {
-        panic!("nobody else")
-    };
-    Slot::begin(&slot).expect("pending").finish(Ok(7));
-    drop(store.release(&slot, Share::Claim));
+    let _slot = computed(&store);
     let s = store.clone();
     let t = spawn(move || match NodeStore::acquire(&s, 1, Lean::Any).held() {
         Some(held) => {
@@ -73,20 +87,14 @@ pub fn release_vs_acquire() {
     });
     store.release_node(1);
     saw(if t.join().unwrap() { "found" } else { "gone" });
-    assert_eq!(
-        store.nodes(),
-        0,
-        "a node without references is still in the store"
-    );
+    no_nodes(&store);
     assert!(NodeStore::acquire(&store, 1, Lean::Any).held().is_none());
 }
 
 /// A cancelled node is claimed again while its old submission lets go.
 pub fn cancel_vs_claim() {
     let store = store();
-    let Claim::Won(slot) = store.claim(1, store.draw(), &task()) else {
-        panic!("nobody else")
-    };
+    let slot = won(&store, &task());
     let s = store.clone();
     let t = spawn(move || match s.claim(1, s.draw(), &task()) {
         Claim::Won(slot) => {
@@ -111,45 +119,41 @@ pub fn cancel_vs_claim() {
         other => panic!("{other:?}"),
     }
     store.release_node(1);
-    assert_eq!(
-        store.nodes(),
-        0,
-        "a node without references is still in the store"
-    );
+    no_nodes(&store);
 }
 
-fn payload(alive: Alive) -> Payload<Toy> {
-    let mut work = Work::of(1);
-    work.alive = alive;
-    Payload {
-        work,
-        inputs: Default::default(),
-        outputs: Default::default(),
-        permit: None,
-    }
+/// A payload whose work is counted.
+fn counted() -> (Payload<Toy>, std::sync::Arc<StdAtomic>) {
+    let (alive, count) = Alive::counted();
+    let mut payload = payload(None);
+    payload.work.alive = alive;
+    (payload, count)
 }
 
-/// The last output is cancelled while the submitter still fills the task: the work is freed.
+/// The last output is cancelled while the submitter still fills the task: the work is freed, by the one who
+/// comes second.
 pub fn cancel_vs_fill() {
     let task = task();
-    let (alive, count) = Alive::counted();
+    let (payload, count) = counted();
     let t = task.clone();
-    let canceller = spawn(move || drop(t.output_gone()));
-    let _ = task.fill(payload(alive));
-    canceller.join().unwrap();
+    let canceller = spawn(move || t.output_gone().is_some());
+    let filled = task.fill(payload);
+    let taken = canceller.join().unwrap();
     assert_eq!(
         count.load(SeqCst),
         0,
         "the work of a cancelled fragment is still there"
     );
+    assert_eq!(filled, taken, "to be sent, and nobody took it out");
+    saw(if filled { "filled" } else { "cancelled" });
     assert!(matches!(task.take_if_ready(), Taken::Gone));
 }
 
 /// The last output is cancelled while the owner comes for the work: one of them gets it.
 pub fn cancel_vs_take() {
     let task = task();
-    let (alive, count) = Alive::counted();
-    assert!(task.fill(payload(alive)));
+    let (payload, count) = counted();
+    assert!(task.fill(payload));
     let t = task.clone();
     let canceller = spawn(move || t.output_gone().is_some());
     let taken = matches!(task.take_if_ready(), Taken::Ready(_));
@@ -161,14 +165,21 @@ pub fn cancel_vs_take() {
     saw(if taken { "owner" } else { "canceller" });
 }
 
+/// Notes what a cut meets at node 1.
+fn saw_met(store: &Store, lean: Lean, origin: &Origin<u32>) {
+    let read = || origin.read(|v| assert_eq!(*v, 5)).is_some();
+    saw(match slot_or_origin(store, 1, lean, read) {
+        Met::Slot => "slot",
+        Met::Origin => "origin",
+    });
+}
+
 /// A cut meets a node that is cancelled, submitted again and begins to run: it reads the origin,
 /// or finds the slot, at the latest when it asks again. Never neither.
 pub fn cut_vs_forget() {
     let store = store();
     let origin = Arc::new(Origin::new(5u32));
-    let Claim::Won(slot) = store.claim(1, store.draw(), &task()) else {
-        panic!("nobody else")
-    };
+    let slot = won(&store, &task());
     let (s, o) = (store.clone(), origin.clone());
     let other = spawn(move || {
         let cancel = slot.cancel(true);
@@ -176,26 +187,13 @@ pub fn cut_vs_forget() {
         if cancel != Cancel::Cancelled {
             return; // the cutter was first: the slot is shared
         }
-        let slot = match s.claim(1, s.draw(), &task()) {
-            Claim::Won(slot) => slot,
-            Claim::Found(_) => panic!("nobody claims it besides"),
-        };
+        let slot = won(&s, &task());
         let begun = Slot::begin(&slot).expect("nobody cancels this one");
         o.forget();
         begun.finish(Ok(7));
         drop(s.release(&slot, Share::Claim));
     });
-    for asked in 0.. {
-        assert!(asked < 2, "neither an origin nor a slot");
-        if NodeStore::acquire(&store, 1, Lean::Any).held().is_some() {
-            saw("slot");
-            break;
-        }
-        if origin.read(|v| assert_eq!(*v, 5)).is_some() {
-            saw("origin");
-            break;
-        }
-    }
+    saw_met(&store, Lean::Any, &origin);
     other.join().unwrap();
     store.release_node(1);
 }
@@ -206,29 +204,14 @@ pub fn lean_vs_forget() {
     let store = store();
     let origin = Arc::new(Origin::new(5u32));
     let older = store.draw();
-    let Claim::Won(slot) = store.claim(1, store.draw(), &task()) else {
-        panic!("nobody else")
-    };
+    let slot = won(&store, &task());
     let o = origin.clone();
     let owner = spawn(move || {
         let begun = Slot::begin(&slot).expect("pending");
         o.forget();
         begun.finish(Ok(7));
     });
-    for asked in 0.. {
-        assert!(asked < 2, "neither an origin nor a slot");
-        if NodeStore::acquire(&store, 1, Lean::Older(older))
-            .held()
-            .is_some()
-        {
-            saw("slot");
-            break;
-        }
-        if origin.read(|v| assert_eq!(*v, 5)).is_some() {
-            saw("origin");
-            break;
-        }
-    }
+    saw_met(&store, Lean::Older(older), &origin);
     owner.join().unwrap();
 }
 
@@ -269,12 +252,7 @@ pub fn home_vs_leave() {
         count.fetch_add(1, SeqCst);
     }))));
     let freed = Arc::new(Mutex::new(0));
-    let Claim::Won(slot) = store.claim(1, store.draw(), &task()) else {
-        panic!("nobody else")
-    };
-    Slot::begin(&slot).expect("pending").finish(Ok(7));
-    drop(store.release(&slot, Share::Claim));
-    drop(slot);
+    drop(computed(&store));
     let (s, f) = (store.clone(), freed.clone());
     let owner = spawn(move || {
         let mut home = s.take_doomed();
@@ -298,16 +276,14 @@ pub fn home_vs_leave() {
     } else {
         "freed here"
     });
-    assert_eq!(store.nodes(), 0);
+    no_nodes(&store);
 }
 
 /// Two hold a result, read it and let go, and the store frees it: after the last reading, and
 /// after the writing.
 pub fn read_vs_free() {
     let store = store();
-    let Claim::Won(slot) = store.claim(1, store.draw(), &task()) else {
-        panic!("nobody else")
-    };
+    let slot = won(&store, &task());
     let begun = Slot::begin(&slot).expect("pending");
     store.release_node(1);
     let s = store.clone();
@@ -327,7 +303,7 @@ pub fn read_vs_free() {
     drop(store.release(&slot, Share::Claim));
     reader.join().unwrap();
     owner.join().unwrap();
-    assert_eq!(store.nodes(), 0);
+    no_nodes(&store);
 }
 
 /// The last one who wants a result lets go before the owner comes: the work is freed there and
@@ -335,21 +311,22 @@ pub fn read_vs_free() {
 pub fn withdraw_vs_fill() {
     let store = store();
     let task = task();
-    let Claim::Won(slot) = store.claim(1, store.draw(), &task) else {
-        panic!("nobody else")
-    };
-    let (alive, count) = Alive::counted();
+    let slot = won(&store, &task);
+    let (mut payload, count) = counted();
     let (s, k) = (store.clone(), slot.clone());
     store.release_node(1);
     let t = spawn(move || drop(s.release(&k, Share::Claim)));
-    let mut payload = payload(alive);
     payload.outputs.push(slot);
-    let _ = task.fill(payload);
+    saw(match task.fill(payload) {
+        true => "filled",
+        false => "withdrawn",
+    });
     t.join().unwrap();
     assert_eq!(
         count.load(SeqCst),
         0,
         "the work of a withdrawn fragment is still there"
     );
-    assert_eq!(store.nodes(), 0);
+    assert!(task.take().is_none(), "it is to be run");
+    no_nodes(&store);
 }

@@ -1,32 +1,19 @@
 //! Whose turn it is, and what comes too late to have one.
 
-use crate::core::actor::launch::Start;
 use crate::core::store::node_store::NodeStore;
-use crate::core::store::slot::{Cancel, Lean, Outcome, Share, Slot};
-use crate::core::store::tag::{Priority, Tag};
-use crate::core::sync::thread;
+use crate::core::store::slot::{Cancel, Lean, Outcome, Released, Share, Slot};
+use crate::core::store::tag::Priority;
 use crate::runner::saw;
 use crate::threads::spawn;
-use crate::toy::{end as end_of, *};
-
-fn end(ex: &Ex, nodes: &[u64]) {
-    shutdown(ex);
-    nothing_left(ex, nodes.iter().copied());
-}
-
-fn of(producer: u64) -> Tag {
-    Tag {
-        producer,
-        ..Tag::default()
-    }
-}
+use crate::toy::*;
+use std::sync::atomic::Ordering::SeqCst;
 
 /// Nobody but the submission wants it, or somebody does: it is given up, or it goes on. Whoever
 /// shares it never sees it given up.
 pub fn expire_vs_share() {
     let slot = tagged_slot(late());
     let s = slot.clone();
-    let t = thread::spawn("t".into(), move || s.share(Lean::Any)).expect("a thread");
+    let t = spawn(move || s.share(Lean::Any));
     let expired = slot.expire();
     match (t.join().unwrap(), expired) {
         (true, false) => {
@@ -38,11 +25,11 @@ pub fn expire_vs_share() {
     }
 }
 
-/// Too late or closed: one of the two.
+/// A deadline passes while the executor closes: it is too late or closed, one of the two.
 pub fn expire_vs_close() {
     let slot = tagged_slot(late());
     let s = slot.clone();
-    let t = thread::spawn("t".into(), move || s.close()).expect("a thread");
+    let t = spawn(move || s.close());
     let expired = slot.expire();
     t.join().unwrap();
     match (peek(&slot), expired) {
@@ -56,15 +43,15 @@ pub fn expire_vs_close() {
 pub fn interest_comes_and_goes() {
     let slot = tagged_slot(late());
     let s = slot.clone();
-    let t = thread::spawn("t".into(), move || {
+    let t = spawn(move || {
         if !s.share(Lean::Any) {
             return saw("too late");
         }
         assert!(!s.expire(), "given up, although it is shared");
-        let _ = s.release(Share::Interest);
+        assert_eq!(s.release(Share::Interest), Released::Held);
     });
     let expired = slot.expire();
-    t.expect("a thread").join().unwrap();
+    t.join().unwrap();
     if !expired {
         saw("shared");
         assert!(slot.expire(), "a deadline was lifted for good");
@@ -77,30 +64,24 @@ pub fn claimant_lets_go() {
     let slot = tagged_slot(late());
     assert!(slot.share(Lean::Any));
     let s = slot.clone();
-    let t = thread::spawn("t".into(), move || s.expire());
+    let t = spawn(move || s.expire());
     saw(match slot.cancel(true) {
         Cancel::Shared => "let go",
         other => panic!("{other:?}"),
     });
-    assert!(
-        !t.expect("a thread").join().unwrap(),
-        "given up, although it is shared"
-    );
+    assert!(!t.join().unwrap(), "given up, although it is shared");
     assert!(!slot.expire(), "another's result was given up");
     assert_eq!(slot.cancel(false), Cancel::Cancelled);
 }
 
-/// The same, by dropping it.
+/// The submission with the deadline is dropped, and another one wants it: it does not expire any more.
 pub fn claimant_is_dropped() {
     let slot = tagged_slot(late());
     assert!(slot.share(Lean::Any));
     let s = slot.clone();
-    let t = thread::spawn("t".into(), move || s.expire());
-    let _ = slot.release(Share::Claim);
-    assert!(
-        !t.expect("a thread").join().unwrap(),
-        "given up, although it is shared"
-    );
+    let t = spawn(move || s.expire());
+    assert_eq!(slot.release(Share::Claim), Released::Held);
+    assert!(!t.join().unwrap(), "given up, although it is shared");
     assert!(!slot.expire(), "another's result was given up");
     assert_eq!(slot.cancel(false), Cancel::Cancelled);
 }
@@ -109,28 +90,20 @@ pub fn claimant_is_dropped() {
 pub fn expire_vs_await() {
     let slot = tagged_slot(late());
     let s = slot.clone();
-    let t = thread::spawn("t".into(), move || {
-        let mut key = None;
-        let poll = std::future::poll_fn(|cx| s.poll(cx, &mut key));
-        crate::core::actor::park::block_on(poll, None).expect("no deadline");
-        if let Some(key) = key {
-            s.deregister(key);
-        }
-        assert_eq!(peek(&s), Some(Outcome::Expired));
-    });
+    let t = spawn(move || assert_eq!(wait_slot(&s), Outcome::Expired));
     assert!(slot.expire(), "nobody else wants it");
     assert!(
         Slot::begin(&slot).is_none(),
         "given up, and begun all the same"
     );
-    t.expect("a thread").join().unwrap();
+    t.join().unwrap();
 }
 
-/// Cancelled or too late: one of the two.
+/// A deadline passes while the submission is cancelled: it is too late or cancelled, one of the two.
 pub fn expire_vs_cancel() {
     let slot = tagged_slot(late());
     let s = slot.clone();
-    let t = thread::spawn("t".into(), move || s.cancel(true)).expect("a thread");
+    let t = spawn(move || s.cancel(true));
     let expired = slot.expire();
     match (t.join().unwrap(), expired) {
         (Cancel::Cancelled, false) => saw("cancelled"),
@@ -144,7 +117,7 @@ pub fn late_vs_submit() {
     let ex = start(4, ToyEngine::cpu());
     let first = submit_tagged(&ex, 1, 5, &[], late()).unwrap();
     let e = ex.clone();
-    let other = thread::spawn("t".into(), move || {
+    let other = spawn(move || {
         let second = submit(&e, 1, 5, &[]).unwrap();
         assert_eq!(wait_async(&second), Outcome::Ready(5));
     });
@@ -153,9 +126,10 @@ pub fn late_vs_submit() {
         Outcome::Ready(5) => saw("ran"),
         other => panic!("{other:?}"),
     }
-    other.expect("a thread").join().unwrap();
+    other.join().unwrap();
     drop(first);
-    end(&ex, &[1]);
+    shutdown(&ex);
+    nothing_left(&ex, [1]);
 }
 
 /// The handle of late work is dropped while its node lives, and another thread submits the node: it
@@ -176,7 +150,8 @@ pub fn dropped_late_vs_submit() {
         (0, 1) => "shared",
         other => panic!("{other:?}"),
     });
-    end(&ex, &[1]);
+    shutdown(&ex);
+    nothing_left(&ex, [1]);
 }
 
 /// The handle of late work is dropped while its node lives: it is not done.
@@ -184,7 +159,8 @@ pub fn dropped_late() {
     let ex = start(4, ToyEngine::cpu());
     let sub = submit_tagged(&ex, 1, 5, &[], late());
     drop(sub.expect("open"));
-    end(&ex, &[1]);
+    shutdown(&ex);
+    nothing_left(&ex, [1]);
     let (run, expired) = (ex.counts().run, ex.counts().expired);
     assert_eq!((run, expired), (0, 1), "ran after its deadline");
 }
@@ -194,24 +170,19 @@ pub fn late_vs_dependent() {
     let ex = start(4, ToyEngine::cpu());
     let first = submit_tagged(&ex, 1, 5, &[], late()).unwrap();
     let e = ex.clone();
-    let other = thread::spawn("t".into(), move || {
+    let other = spawn(move || {
         let Some(held) = NodeStore::acquire(e.store(), 1, Lean::Any).held() else {
             return saw("expired");
         };
-        let mut key = None;
-        let poll = std::future::poll_fn(|cx| held.slot().poll(cx, &mut key));
-        crate::core::actor::park::block_on(poll, None).expect("no deadline");
-        if let Some(key) = key {
-            held.slot().deregister(key);
-        }
-        assert_eq!(peek(held.slot()), Some(Outcome::Ready(5)));
+        assert_eq!(wait_slot(held.slot()), Outcome::Ready(5));
         saw("ran");
     });
-    let end_of_first = wait_async(&first);
-    assert!(matches!(end_of_first, Outcome::Expired | Outcome::Ready(5)));
-    other.expect("a thread").join().unwrap();
+    let end = wait_async(&first);
+    assert!(matches!(end, Outcome::Expired | Outcome::Ready(5)));
+    other.join().unwrap();
     drop(first);
-    end(&ex, &[1]);
+    shutdown(&ex);
+    nothing_left(&ex, [1]);
 }
 
 /// A producer has queued many, and another one queues one while they are run: no more than two begin before
@@ -221,23 +192,20 @@ pub fn flood_vs_single() {
     let (order, runs) = (engine.order(), engine.runs());
     let ex = idle(8, engine);
     let flood: Vec<_> = (1..=4)
-        .map(|id| submit_tagged(&ex, id, id as u32, &[], of(1)).unwrap())
+        .map(|id| submit_tagged(&ex, id, id as u32, &[], made_by(1)).unwrap())
         .collect();
     let e = ex.clone();
     let (runs_then, single) = (runs.clone(), 9);
-    let other = thread::spawn("t".into(), move || {
-        let submission = submit_tagged(&e, 9, single, &[], of(2)).unwrap();
-        (
-            submission,
-            runs_then.load(std::sync::atomic::Ordering::SeqCst),
-        )
+    let other = spawn(move || {
+        let submission = submit_tagged(&e, 9, single, &[], made_by(2)).unwrap();
+        (submission, runs_then.load(SeqCst))
     });
     ex.step();
-    let (submission, begun) = other.expect("a thread").join().unwrap();
+    let (submission, begun) = other.join().unwrap();
     ex.step();
-    assert_eq!(end_of(&submission), Outcome::Ready(single));
+    assert_eq!(end(&submission), Outcome::Ready(single));
     for (id, submission) in (1..).zip(&flood) {
-        assert_eq!(end_of(submission), Outcome::Ready(id));
+        assert_eq!(end(submission), Outcome::Ready(id));
     }
     let order = order.lock().unwrap().clone();
     let place = order.iter().position(|&add| add == single).unwrap();
@@ -258,37 +226,24 @@ pub fn lift_received() {
     let engine = ToyEngine::cpu();
     let order = engine.order();
     let ex = idle(8, engine);
-    let background = || Tag {
-        priority: Priority::Background,
-        ..Tag::default()
-    };
-    let urgent = || Tag {
-        priority: Priority::Interactive,
-        ..Tag::default()
-    };
+    let background = || urgent(Priority::Background);
     let e = ex.clone();
     let joined = std::sync::Arc::new(std::sync::Mutex::new(None));
     let j = joined.clone();
-    let ask = Ask::new(&ex, &[&node(1, 1, &[])]).before_send(move |work| {
-        let (e, j) = (e.clone(), j.clone());
-        work.hook = Hook::new(move || {
-            *j.lock().unwrap() = submit_tagged(&e, 3, 3, &[], urgent());
-        });
+    let ask = Ask::new(&ex, &[&node(1, 1, &[])]).hook(move || {
+        *j.lock().unwrap() = submit_tagged(&e, 3, 3, &[], urgent(Priority::Interactive));
     });
-    let first = submit_all(&ex, ask, Tag::default(), Start::Post);
-    let first = first.expect("a good graph").expect("open");
+    let first = post_ask(&ex, ask);
     let second = submit(&ex, 2, 2, &[]).unwrap();
     let third = submit_tagged(&ex, 3, 3, &[], background()).unwrap();
     let e = ex.clone();
-    let t = thread::spawn("t".into(), move || {
-        submit_tagged(&e, 4, 4, &[], background()).unwrap()
-    });
+    let t = spawn(move || submit_tagged(&e, 4, 4, &[], background()).unwrap());
     ex.step();
-    let fourth = t.expect("a thread").join().unwrap();
+    let fourth = t.join().unwrap();
     ex.step();
     assert_eq!(order.lock().unwrap()[..3], [1, 3, 2], "not lifted");
     let joined = joined.lock().unwrap().take().expect("open");
-    assert_eq!(end_of(&joined), Outcome::Ready(3));
+    assert_eq!(end(&joined), Outcome::Ready(3));
     drop((first, second, third, fourth, joined));
     step_down(&ex);
     nothing_left(&ex, [1, 2, 3, 4]);

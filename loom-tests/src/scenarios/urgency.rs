@@ -3,13 +3,13 @@
 //!
 //! A fragment is known in the order of what was run by what its last node adds.
 
-use super::launch::{closed, ends, post};
 use crate::core::actor::launch::Start;
 use crate::core::store::slot::{Cancel, Outcome};
 use crate::core::store::tag::{Priority, Tag};
 use crate::runner::saw;
-use crate::threads::spawn;
+use crate::threads::{post_beside, saw_batches, spawn};
 use crate::toy::*;
+use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Arc, Mutex};
 
 mod waits;
@@ -20,26 +20,25 @@ pub use waits::*;
 type Order = Arc<Mutex<Vec<u32>>>;
 
 /// Submits nodes with a priority, as a producer of their own class.
-fn urgent(ex: &Ex, tensors: &[&Tensor], priority: Priority) -> Sub {
+fn post_as(ex: &Ex, tensors: &[&Tensor], priority: Priority) -> Sub {
     let tag = Tag {
         producer: priority as u64,
-        priority,
-        ..Tag::default()
+        ..urgent(priority)
     };
-    let request = Ask::new(ex, tensors);
-    submit_all(ex, request, tag, Start::Post)
-        .expect("a good graph")
-        .expect("it is open")
+    ask_all(ex, Ask::new(ex, tensors), tag, Start::Post)
 }
 
+/// Submits nodes as background work.
 fn background(ex: &Ex, tensors: &[&Tensor]) -> Sub {
-    urgent(ex, tensors, Priority::Background)
+    post_as(ex, tensors, Priority::Background)
 }
 
+/// Submits nodes that somebody waits for.
 fn interactive(ex: &Ex, tensors: &[&Tensor]) -> Sub {
-    urgent(ex, tensors, Priority::Interactive)
+    post_as(ex, tensors, Priority::Interactive)
 }
 
+/// What has been run so far.
 fn seen(order: &Order) -> Vec<u32> {
     order.lock().unwrap().clone()
 }
@@ -124,14 +123,14 @@ pub fn lift_reaches_down() {
     let d = node(3, 4, &[&c]);
     let first = background(&ex, &[&b]);
     let second = background(&ex, &[&c]);
-    let (e, n2) = (ex.clone(), n.clone());
-    let t = spawn(move || post(&e, &[&n2]));
+    let t = post_beside(&ex, &[&n]);
     let third = interactive(&ex, &[&d]);
     ex.step();
     let fourth = t.join().unwrap();
     ex.step();
     // n may come when some of them, or all, have run; what is lifted goes first from the first choice on
-    assert_eq!(seen(&order), [1, 2, 4, 8]);
+    let order = seen(&order);
+    assert_eq!(order, [1, 2, 4, 8], "not lifted with what waits for it");
     drop((first, second, third, fourth));
     closed(&ex, &[&b, &c, &d, &n]);
 }
@@ -184,12 +183,8 @@ pub fn lifted_vs_cancel() {
     let third = {
         // an operation during which b is received, and then lifted
         let (e, b2) = (ex.clone(), b.clone());
-        let hook = Mutex::new(Some(move || drop(interactive(&e, &[&b2]))));
-        let request = Ask::new(&ex, &[&a]).before_send(move |work| {
-            let mut lift = hook.lock().unwrap().take();
-            work.hook = Hook::new(move || lift.take().into_iter().for_each(|lift| lift()));
-        });
-        submit_all(&ex, request, Tag::default(), Start::Post)
+        let lift = move || drop(interactive(&e, &[&b2]));
+        post_ask(&ex, Ask::new(&ex, &[&a]).hook(lift))
     };
     let t = spawn(move || {
         let cancel = first.cancel();
@@ -222,15 +217,8 @@ pub fn newcomer_first() {
     let (e, i2) = (ex.clone(), i.clone());
     let came: Arc<Mutex<Option<Sub>>> = Arc::default(); // outside of the model
     let keep = came.clone();
-    let request = Ask::new(&ex, &[&a]).before_send(move |work| {
-        let (e, i2, keep) = (e.clone(), i2.clone(), keep.clone());
-        work.hook = Hook::new(move || {
-            let sub = interactive(&e, &[&i2]);
-            *keep.lock().unwrap() = Some(sub);
-        });
-    });
-    let first = submit_all(&ex, request, Tag::default(), Start::Post);
-    let first = first.expect("a good graph").expect("it is open");
+    let submits = move || *keep.lock().unwrap() = Some(interactive(&e, &[&i2]));
+    let first = post_ask(&ex, Ask::new(&ex, &[&a]).hook(submits));
     let (e, b2) = (ex.clone(), b.clone());
     let t = spawn(move || background(&e, &[&b2]));
     ex.step();
@@ -259,17 +247,13 @@ pub fn one_class_per_batch() {
     let [n, m, b]: [Tensor; 3] = std::array::from_fn(|at| node(at as u64 + 1, nodes[at], &[]));
     let first = post(&ex, &[&n]);
     let second = background(&ex, &[&b]);
-    let (e, m2) = (ex.clone(), m.clone());
-    let t = spawn(move || post(&e, &[&m2]));
+    let t = post_beside(&ex, &[&m]);
     ex.step();
     let third = t.join().unwrap();
     ex.step();
     assert_eq!(seen(&order).len(), 3);
-    match batches.load(std::sync::atomic::Ordering::SeqCst) {
-        0 => saw("apart"),
-        1 => saw("together"),
-        other => panic!("{other} batches"),
-    }
+    assert!(batches.load(SeqCst) < 2, "two classes in one batch");
+    saw_batches(&batches);
     assert!(third.is_finished());
     drop((first, second, third));
     closed(&ex, &[&n, &m, &b]);

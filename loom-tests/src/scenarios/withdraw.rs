@@ -2,21 +2,19 @@
 
 use crate::core::actor::admission::Refused;
 use crate::core::actor::gate::Gate;
-use crate::core::actor::launch::Start;
 use crate::core::store::slot::{Cancel, Outcome};
 use crate::core::store::tag::Tag;
-use crate::core::store::task::{Payload, Received, Task};
+use crate::core::store::task::{Received, Task};
 use crate::core::sync::Arc;
 use crate::runner::saw;
-use crate::threads::spawn;
+use crate::threads::{post_beside, spawn};
 use crate::toy::*;
 use std::sync::atomic::{AtomicUsize as StdAtomic, Ordering::SeqCst};
 
 /// Submits node 1, whose work is counted.
 fn counted(ex: &Ex) -> (Sub, std::sync::Arc<StdAtomic>) {
     let (ask, count) = Ask::new(ex, &[&node(1, 2, &[])]).counted();
-    let launched = submit_all(ex, ask, Tag::default(), Start::Post);
-    (launched.expect("a good graph").expect("open"), count)
+    (post_ask(ex, ask), count)
 }
 
 /// The last interest goes while the owner forms its batch: withdrawn or run, and never a leak.
@@ -28,7 +26,7 @@ pub fn withdraw_submitted() {
     ex.store().release_node(1);
     drop(s);
     shutdown(&ex);
-    assert_eq!(ex.store().nodes(), 0);
+    nothing_left(&ex, []);
     let counts = ex.counts();
     assert_eq!(counts.run + counts.cancelled, 1, "lost: {counts:?}");
     assert_eq!(counts.run as usize, runs.load(SeqCst));
@@ -52,7 +50,11 @@ pub fn two_withdraw() {
     let mine = second.cancel();
     let mut both = [mine, t.join().unwrap()];
     both.sort_by_key(|c| *c == Cancel::Cancelled);
-    assert_eq!(both, [Cancel::Shared, Cancel::Cancelled]);
+    assert_eq!(
+        both,
+        [Cancel::Shared, Cancel::Cancelled],
+        "the last of them did not withdraw it"
+    );
     assert_eq!(end(&second), Outcome::Cancelled);
     assert_eq!(
         count.load(SeqCst),
@@ -76,13 +78,8 @@ pub fn two_withdraw() {
 pub fn withdraw_vs_receive() {
     let gate = Gate::new(1, 9);
     let task = Arc::new(Task::<Toy>::new(1, Tag::default()));
-    let payload = Payload {
-        work: Work::of(1),
-        inputs: Default::default(),
-        outputs: Default::default(),
-        permit: Some(Gate::try_admit(&gate, 1).expect("room")),
-    };
-    assert!(task.fill(payload));
+    let permit = Gate::try_admit(&gate, 1).expect("room");
+    assert!(task.fill(payload(Some(permit))));
     let (t, g) = (task.clone(), gate.clone());
     let withdrawer = spawn(move || {
         drop(t.output_gone());
@@ -201,13 +198,11 @@ pub fn withdraw_vs_line() {
 pub fn withdraw_after_losing() {
     let ex = idle(2, ToyEngine::cpu());
     let (one, two) = (node(1, 1, &[]), node(2, 2, &[]));
-    let (e, same) = (ex.clone(), one.clone());
-    let t = spawn(move || submit_node(&e, &same).unwrap());
+    let t = post_beside(&ex, &[&one]);
     let (ask, count) = Ask::new(&ex, &[&two, &one]).counted();
-    let launched = submit_all(&ex, ask, Tag::default(), Start::Post);
-    let both = launched.expect("a good graph").expect("open");
+    let both = post_ask(&ex, ask);
     let other = t.join().unwrap();
-    let _ = both.cancel();
+    assert_eq!(both.cancel(), Cancel::Shared, "another one wants node 1");
     let [second, first] = both.outputs() else {
         panic!("two were asked for")
     };
@@ -249,7 +244,7 @@ pub fn withdraw_chain() {
     drop(first); // the second still reads it
     drop(second);
     shutdown(&ex);
-    assert_eq!(ex.store().nodes(), 0, "a node without references is left");
+    nothing_left(&ex, []);
     let counts = ex.counts();
     assert_eq!(counts.run + counts.cancelled, 2, "lost: {counts:?}");
     saw(match counts.run {

@@ -1,18 +1,19 @@
 //! The toy's graph, and what is cut out of it.
 
-use super::{Ex, Toy, ToyEngine, ToyError};
+use super::{Alive, Ex, Hook, Toy, ToyEngine, ToyError};
+use crate::core::actor::gate::Permit;
 use crate::core::actor::launch::{Packed, Request};
 use crate::core::cut::{Cut, Gather, Opened, ValueId};
 use crate::core::origin::Origin;
 use crate::core::store::NodeId;
 use crate::core::store::node_store::{Found, Held, NodeStore};
 use crate::core::store::slot::Lean;
+use crate::core::store::task::Payload;
 use crate::core::sync::Arc;
 use smallvec::SmallVec;
-use std::panic::resume_unwind;
+use std::cell::Cell;
 use std::sync::Arc as StdArc;
-use std::sync::Mutex as StdMutex;
-use std::sync::atomic::{AtomicUsize as StdAtomic, Ordering::SeqCst};
+use std::sync::atomic::AtomicUsize as StdAtomic;
 
 /// A node: a number to add to the sum of its operands. Names itself; its reference in the store is given
 /// back by hand.
@@ -59,6 +60,34 @@ impl Tensor {
         let origin = self.0.origin.as_ref();
         origin.is_some_and(|origin| origin.read(|_| ()).is_some())
     }
+}
+
+/// What a cut met at a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Met {
+    /// Its slot, to lean on.
+    Slot,
+    /// What it is made from.
+    Origin,
+}
+
+/// Looks for a node's slot, and then, with `origin`, for what it is made from, as a cut does: at the latest
+/// when it asks again it finds one of them.
+pub fn slot_or_origin(
+    store: &Arc<NodeStore<Toy>>,
+    id: NodeId,
+    lean: Lean,
+    origin: impl Fn() -> bool,
+) -> Met {
+    for _ in 0..2 {
+        if NodeStore::acquire(store, id, lean).held().is_some() {
+            return Met::Slot;
+        }
+        if origin() {
+            return Met::Origin;
+        }
+    }
+    panic!("neither an origin nor a slot")
 }
 
 impl crate::core::cut::Tensor for Tensor {
@@ -126,6 +155,16 @@ impl Work {
     }
 }
 
+/// What a task for one output is filled with, by itself: no slot is the output's yet.
+pub fn payload(permit: Option<Permit>) -> Payload<Toy> {
+    Payload {
+        work: Work::of(1),
+        inputs: SmallVec::new(),
+        outputs: SmallVec::new(),
+        permit,
+    }
+}
+
 /// A fragment in the making.
 #[derive(Default)]
 pub struct Fragment {
@@ -154,46 +193,48 @@ impl Gather<Tensor> for Fragment {
     }
 }
 
+/// What a scenario does with work that is about to be sent.
+type Completion = Box<dyn FnOnce(&mut Work) + Send>;
+
 /// A request for nodes, and what is done with its work between claiming and sending.
 pub struct Ask {
     tensors: Vec<Tensor>,
     store: Arc<NodeStore<Toy>>,
-    /// Runs after the claims, before the message is sent.
-    before_send: Box<dyn Fn(&mut Work) + Send>,
+    /// What runs after the claims, before the message is sent.
+    before_send: Cell<Option<Completion>>,
     /// What the second cut ends with, if not well.
     second_cut: Option<ToyError>,
 }
 
 impl Ask {
-    /// A request for these, which are distinct.
+    /// A request for these nodes, which are distinct.
     pub fn new(ex: &Ex, tensors: &[&Tensor]) -> Self {
         Self {
             tensors: tensors.iter().copied().cloned().collect(),
             store: ex.store().clone(),
-            before_send: Box::new(|_| ()),
+            before_send: Cell::default(),
             second_cut: None,
         }
     }
 
-    /// The same, with something to be done between claiming and sending.
-    pub fn before_send(self, f: impl Fn(&mut Work) + Send + 'static) -> Self {
-        Self {
-            before_send: Box::new(f),
-            ..self
-        }
+    /// The same request, with something to be done between claiming and sending.
+    pub fn before_send(self, f: impl FnOnce(&mut Work) + Send + 'static) -> Self {
+        self.before_send.set(Some(Box::new(f)));
+        self
     }
 
-    /// The same, and a counter of the work that exists: one, until it is dropped.
+    /// The same request, whose work runs this whenever it is issued.
+    pub fn hook(self, f: impl FnMut() + Send + 'static) -> Self {
+        self.before_send(move |work| work.hook = Hook::new(f))
+    }
+
+    /// The same request, and a counter of the work that exists: one, until the work is dropped.
     pub fn counted(self) -> (Self, StdArc<StdAtomic>) {
         let (alive, count) = Alive::counted();
-        let alive = StdMutex::new(Some(alive));
-        let put = move |work: &mut Work| {
-            work.alive = alive.lock().unwrap().take().expect("sent once");
-        };
-        (self.before_send(put), count)
+        (self.before_send(move |work| work.alive = alive), count)
     }
 
-    /// The same, whose second cut fails.
+    /// The same request, whose second cut fails.
     pub fn fail_second_cut(self) -> Self {
         Self {
             second_cut: Some(ToyError::Failed),
@@ -244,57 +285,9 @@ impl Request<ToyEngine> for Ask {
                 node: Some(node),
             })
             .collect();
-        (self.before_send)(&mut work);
+        if let Some(before_send) = self.before_send.take() {
+            before_send(&mut work);
+        }
         (work, cut.held)
-    }
-}
-
-/// Code that runs whenever the work is issued, and is dropped with it.
-#[derive(Default)]
-pub struct Hook(pub(super) Option<Box<dyn FnMut() + Send>>);
-
-impl Hook {
-    /// Runs this.
-    pub fn new(f: impl FnMut() + Send + 'static) -> Self {
-        Self(Some(Box::new(f)))
-    }
-}
-
-impl std::fmt::Debug for Hook {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Hook").field(&self.0.is_some()).finish()
-    }
-}
-
-/// A guard that counts how many of its kind exist. Outside of the model: it orders nothing.
-#[derive(Debug, Default)]
-pub struct Alive(Option<StdArc<StdAtomic>>);
-
-impl Alive {
-    /// A guard and its counter.
-    pub fn counted() -> (Self, StdArc<StdAtomic>) {
-        let count = StdArc::new(StdAtomic::new(1));
-        (Self(Some(count.clone())), count)
-    }
-}
-
-impl Drop for Alive {
-    fn drop(&mut self) {
-        if let Some(count) = &self.0 {
-            count.fetch_sub(1, SeqCst);
-        }
-    }
-}
-
-/// Panics when it is dropped: so many times with another one.
-#[derive(Debug)]
-pub struct Bomb(pub u32);
-
-impl Drop for Bomb {
-    fn drop(&mut self) {
-        match self.0 {
-            0 => resume_unwind(Box::new("a destructor")),
-            more => resume_unwind(Box::new(Self(more - 1))),
-        }
     }
 }

@@ -1,6 +1,6 @@
 //! Launches that fail, and submissions that overlap with cancelling and closing.
 
-use super::{all_ready, chain, closed, ends, post};
+use super::chain;
 use crate::core::actor::launch::Start;
 use crate::core::panics::contain;
 use crate::core::store::slot::{Cancel, Outcome};
@@ -10,16 +10,16 @@ use crate::threads::{saw_end, spawn};
 use crate::toy::*;
 use std::panic::resume_unwind;
 
-/// A dependent's end: the launch before it failed, or was in time.
+/// Notes how a dependent ended: the launch before it failed, or was in time.
 fn dependent(end: &End) {
     match end {
         Outcome::Ready(111) => saw("dependent ready"),
-        Outcome::Failed(_) => saw("dependent failed"),
+        Outcome::Failed(ToyError::Failed) => saw("dependent failed"),
         other => panic!("{other:?}"),
     }
 }
 
-/// What was given up has values when it is submitted again.
+/// Submits again what was given up, which has values now.
 fn again(ex: &Ex, tensors: &[&Tensor], values: &[u32]) {
     let sub = post(ex, tensors);
     ex.step();
@@ -65,14 +65,21 @@ fn second_cut_fails(engine: ToyEngine) {
     closed(&ex, &[&s, &q, &p]);
 }
 
-/// Done when it returns.
+/// A second cut fails on a device that is done when it returns.
 pub fn second_cut_fails_cpu() {
     second_cut_fails(ToyEngine::cpu());
 }
 
-/// With tickets.
+/// A second cut fails on a device with tickets.
 pub fn second_cut_fails_gpu() {
     second_cut_fails(ToyEngine::gpu());
+}
+
+/// Submits a node with a launch that panics after it has claimed, unless another one claimed it before.
+fn panics_in_launch(ex: &Ex, tensor: &Tensor) {
+    let ask = Ask::new(ex, &[tensor]).before_send(|_| resume_unwind(Box::new("in the launch")));
+    let joined = contain(|| submit_all(ex, ask, Tag::default(), Start::Post));
+    assert!(joined.is_none_or(|joined| joined.is_ok()));
 }
 
 /// A launch panics after it has claimed, and another one leans on that.
@@ -92,9 +99,7 @@ fn launch_panics(engine: ToyEngine) {
     let [s, q, p] = chain();
     let (e, q2) = (ex.clone(), q.clone());
     let t = spawn(move || {
-        let ask = Ask::new(&e, &[&q2]).before_send(|_| resume_unwind(Box::new("in the launch")));
-        let sub = contain(|| submit_all(&e, ask, Tag::default(), Start::Post));
-        assert!(sub.is_none_or(|joined| joined.is_ok()));
+        panics_in_launch(&e, &q2);
     });
     let sub = post(&ex, &[&p]);
     ex.step();
@@ -106,12 +111,12 @@ fn launch_panics(engine: ToyEngine) {
     closed(&ex, &[&s, &q, &p]);
 }
 
-/// Done when it returns.
+/// A launch panics on a device that is done when it returns.
 pub fn launch_panics_cpu() {
     launch_panics(ToyEngine::cpu());
 }
 
-/// With tickets.
+/// A launch panics on a device with tickets.
 pub fn launch_panics_gpu() {
     launch_panics(ToyEngine::gpu());
 }
@@ -131,8 +136,7 @@ pub fn shared_claim_refused() {
     let [s, q, _] = chain();
     let (e, q2) = (ex.clone(), q.clone());
     let t = spawn(move || {
-        let ask = Ask::new(&e, &[&q2]).before_send(|_| resume_unwind(Box::new("in the launch")));
-        drop(contain(|| submit_all(&e, ask, Tag::default(), Start::Post)));
+        panics_in_launch(&e, &q2);
     });
     let sub = post(&ex, &[&q, &s]);
     ex.step();
@@ -211,21 +215,26 @@ fn overlap_vs_cancel(engine: ToyEngine, drives: bool) {
     ex.step();
     all_ready(&other, &[11, 1]);
     match (&ends(&sub)[..], cancel) {
-        ([Outcome::Cancelled, Outcome::Ready(1)], _) => saw("one given up"),
+        ([Outcome::Cancelled, Outcome::Ready(1)], cancel) => {
+            assert_ne!(cancel, Cancel::Finished);
+            saw("one given up");
+        }
         ([Outcome::Cancelled, Outcome::Cancelled], Cancel::Cancelled) => saw("both given up"),
-        ([Outcome::Ready(111), Outcome::Ready(1)], _) => saw("too late"),
+        ([Outcome::Ready(111), Outcome::Ready(1)], Cancel::Running | Cancel::Finished) => {
+            saw("too late");
+        }
         other => panic!("{other:?}"),
     }
     drop((sub, other));
     closed(&ex, &[&s, &q, &p]);
 }
 
-/// Nothing runs meanwhile.
+/// One is cancelled before anything has run.
 pub fn overlap_then_cancel() {
     overlap_vs_cancel(ToyEngine::cpu(), false);
 }
 
-/// T2 drives meanwhile, and what is cancelled may have been issued.
+/// One is cancelled while T2 drives, and what is cancelled may have been issued.
 pub fn overlap_vs_cancel_gpu() {
     overlap_vs_cancel(ToyEngine::gpu(), true);
 }
@@ -298,18 +307,19 @@ fn overlap_vs_abort(engine: ToyEngine) {
     closed(&ex, &[&s, &q, &p]);
 }
 
+/// Each output has its value, or was closed before it began.
 fn ready_or_closed(ends: &[End], values: &[u32]) {
     ends.iter()
         .zip(values)
         .for_each(|(end, &value)| saw_end(end, value));
 }
 
-/// Done when it returns.
+/// Aborted on a device that is done when it returns.
 pub fn overlap_vs_abort_cpu() {
     overlap_vs_abort(ToyEngine::cpu());
 }
 
-/// With tickets.
+/// Aborted on a device with tickets.
 pub fn overlap_vs_abort_gpu() {
     overlap_vs_abort(ToyEngine::gpu());
 }

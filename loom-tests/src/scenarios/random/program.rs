@@ -237,8 +237,12 @@ impl Program {
 
     /// Whether the device or the owner may be lost.
     pub(super) fn may_lose(&self) -> bool {
-        let mut adds = self.nodes.iter().map(|node| node.0);
-        adds.any(|add| matches!(add, KILLS | NEVER_ENDS))
+        self.has(KILLS) || self.has(NEVER_ENDS)
+    }
+
+    /// Whether a node adds this.
+    pub(super) fn has(&self, add: u32) -> bool {
+        self.nodes.iter().any(|node| node.0 == add)
     }
 
     /// What may come of each node, by plain recursion over the graph, and over what may share a fragment.

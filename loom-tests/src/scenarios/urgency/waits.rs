@@ -9,39 +9,12 @@ use crate::core::store::tag::Tag;
 use crate::runner::saw;
 use crate::threads::spawn;
 use crate::toy::*;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, Mutex};
-use std::task::{Context, Wake, Waker};
+use std::task::Context;
 
 /// What foreign code found, outside of the model.
 type Found = Arc<AtomicUsize>;
-
-/// Runs its closure when it is dropped.
-struct OnDrop<F: FnMut()>(F);
-
-impl<F: FnMut()> Drop for OnDrop<F> {
-    fn drop(&mut self) {
-        (self.0)();
-    }
-}
-
-/// Runs its closure when it wakes.
-struct OnWake<F: Fn()>(F);
-
-impl<F: Fn() + Send + Sync> Wake for OnWake<F> {
-    fn wake(self: Arc<Self>) {
-        (self.0)();
-    }
-}
-
-/// Submits a node whose work has a hook, which is made when it is packed.
-fn hooked(ex: &Ex, tensor: &Tensor, hook: Hook, start: Start) -> Option<Sub> {
-    let hook = Mutex::new(Some(hook));
-    let request = Ask::new(ex, &[tensor]).before_send(move |work| {
-        work.hook = hook.lock().unwrap().take().expect("once");
-    });
-    submit_all(ex, request, Tag::default(), start).expect("a good graph")
-}
 
 /// Waits for a submission as a handle does: not, if that would be for ever.
 fn wait_or_refuse(ex: &Ex, sub: &Sub) -> Option<End> {
@@ -73,12 +46,12 @@ pub fn driven_code() {
     let found = Found::default();
     let a = node(1, 1, &[]);
     let (operation, destructor) = (looker(&ex, &found), OnDrop(looker(&ex, &found)));
-    let hook = Hook::new(move || {
+    let ask = Ask::new(&ex, &[&a]).hook(move || {
         let _with_it = &destructor;
         operation();
     });
-    let sub = hooked(&ex, &a, hook, Start::Post).expect("it is open");
-    let waker = Waker::from(Arc::new(OnWake(looker(&ex, &found))));
+    let sub = post_ask(&ex, ask);
+    let waker = OnWake::waker(looker(&ex, &found));
     let mut waits = Wait::default();
     let woken = sub.poll(&Context::from_waker(&waker), &mut waits);
     assert_eq!(wait(&sub), Outcome::Ready(1));
@@ -138,12 +111,13 @@ pub fn nested_executors() {
         let (two, b) = (two.clone(), b.clone());
         let mut inner = Some(inner);
         move || {
-            let hook = Hook::new(inner.take().expect("once"));
-            let sub = hooked(&two, &b, hook, Start::Run).expect("it is open");
+            let ask = Ask::new(&two, &[&b]).hook(inner.take().expect("once"));
+            let sub = ask_all(&two, ask, Tag::default(), Start::Run);
             assert_eq!(wait_or_refuse(&two, &sub), Some(Outcome::Ready(2)));
         }
     };
-    let sub = hooked(&one, &a, Hook::new(outer), Start::Run).expect("it is open");
+    let ask = Ask::new(&one, &[&a]).hook(outer);
+    let sub = ask_all(&one, ask, Tag::default(), Start::Run);
     one.step();
     assert_eq!(peek(&sub.outputs()[0]), Some(Outcome::Ready(1)));
     assert_eq!(refused.load(SeqCst), 1);
@@ -154,14 +128,18 @@ pub fn nested_executors() {
     nothing_left(&one, [1, 3]);
 }
 
-/// Two executors, an operation of each of which waits for the other: one of them is told, and both end.
+/// Two executors, an operation of each of which would wait for the other: one of them is told not to, or
+/// both are, and both operations end.
 ///
 /// ```text
 ///   T1: drives 1                 T2: drives 2
-///   operation: I wait for 2
-///                                operation: I wait for 1: its driver waits for 2. No
-///                                end
-///   2 has ended d: end
+///   operation: post d to 2;
+///   I wait for 2
+///                                operation: post c to 1;
+///                                I wait for 1? No: its driver waits for 2. End
+///                                run d
+///   d has ended: end
+///   run c
 /// ```
 pub fn ring_of_executors() {
     let (one, two) = (idle(2, ToyEngine::gpu()), idle(2, ToyEngine::gpu()));
@@ -171,17 +149,17 @@ pub fn ring_of_executors() {
     // what each waits for is behind the other's operation
     let operation = |other: &Ex, awaited: &Tensor| {
         let (other, awaited, refused) = (other.clone(), awaited.clone(), refused.clone());
-        Hook::new(move || {
+        move || {
             let sub = submit_node(&other, &awaited).expect("it is open");
             match wait_or_refuse(&other, &sub) {
                 None => drop(refused.fetch_add(1, SeqCst)),
                 Some(end) => assert!(matches!(end, Outcome::Ready(4 | 8))),
             }
             drop(sub);
-        })
+        }
     };
-    let first = hooked(&one, &a, operation(&two, &d), Start::Post).expect("it is open");
-    let second = hooked(&two, &b, operation(&one, &c), Start::Post).expect("it is open");
+    let first = post_ask(&one, Ask::new(&one, &[&a]).hook(operation(&two, &d)));
+    let second = post_ask(&two, Ask::new(&two, &[&b]).hook(operation(&one, &c)));
     let driven = two.clone();
     let t = spawn(move || driven.step());
     one.step();
