@@ -39,7 +39,7 @@ faults! {
     "core/store/begun.rs": "            self.end(Some(Err(K::abandoned())), if_ok);" => "            drop(self.slot.take());", abandoned, STUCK;
     "core/store/slot.rs": "        if let Some(key) = key.take() {\n            self.deregister(key);\n        }\n        Poll::Ready(())" => "        Poll::Ready(())", poll_vs_publish, "a waker was left behind";
     // the slot: given up, closed, refused
-    "core/store/slot.rs": "PENDING if interest(w) == 0 => w + CANCELLED," => "PENDING | RUNNING if interest(w) == 0 => (w & !PHASE) + CANCELLED,", cancel_vs_run, "FAILED";
+    "core/store/slot.rs": "PENDING if interest(w) == 0 => w + CANCELLED," => "PENDING | RUNNING if interest(w) == 0 => (w & !PHASE) + CANCELLED,", cancel_vs_run, "they disagree: (Running, Expired)";
     "core/store/slot.rs": "PENDING if interest(w) == 0 => w + CANCELLED," => "PENDING => w + CANCELLED,", cancel_vs_share, "although somebody shares it";
     "core/store/slot.rs": "return (Cancel::Cancelled, self.take_waiters(old))," => "return (Cancel::Cancelled, Woken::default()),", cancel_vs_run, STUCK;
     "core/store/slot.rs": "Some(if references(w) == 0 && phase(w) == PENDING {" => "Some(if references(w) == 0 && phase(w) == CLOSED {", withdraw_vs_begin, "withdrawn, and run all the same";
@@ -52,10 +52,10 @@ faults! {
     "core/store/word.rs": "    if interest(before) > MOST_REFERENCES {" => "    if references(before) == 0 {", too_many_references, "a count can wrap";
     "core/store/slot.rs": "        old.is_ok_and(check)" => "        old.is_ok()", too_many_references, "a count can wrap";
     // the slot: sharing, and on what a cut may lean
-    "core/store/slot.rs": "(references(w) > 0 && !given_up(w) && may(w)).then_some" => "(!given_up(w) && may(w)).then_some", withdraw_vs_begin, "came back";
-    "core/store/slot.rs": "(references(w) > 0 && !given_up(w) && may(w)).then_some" => "(references(w) > 0 && may(w)).then_some", cancel_vs_share, "they disagree";
-    "core/store/slot.rs": "(references(w) > 0 && !given_up(w) && may(w)).then_some" => "(references(w) > 0 && phase(w) == PENDING && may(w)).then_some", cut_vs_forget, "neither an origin nor a slot";
-    "core/store/slot.rs": "(references(w) > 0 && !given_up(w) && may(w)).then_some" => "{ let _ = may; references(w) > 0 && !given_up(w) }.then_some", lean_vs_begin, "leaned on what may wait";
+    "core/store/slot.rs": "(references(w) > 0 && !given_up(w) && may(w))" => "(!given_up(w) && may(w))", withdraw_vs_begin, "came back";
+    "core/store/slot.rs": "(references(w) > 0 && !given_up(w) && may(w))" => "(references(w) > 0 && may(w))", cancel_vs_share, "they disagree";
+    "core/store/slot.rs": "(references(w) > 0 && !given_up(w) && may(w))" => "(references(w) > 0 && phase(w) == PENDING && may(w))", cut_vs_forget, "neither an origin nor a slot";
+    "core/store/slot.rs": "(references(w) > 0 && !given_up(w) && may(w))" => "(references(w) > 0 && !given_up(w) && (may(w) || true))", lean_vs_begin, "leaned on what may wait";
     "core/store/slot.rs": "self.number < than || begun(w)" => "self.number <= than || begun(w)", lean_vs_begin, "leaned on what may wait";
     "core/store/slot.rs": "self.number < than || begun(w)" => "self.number < than", lean_vs_forget, "neither an origin nor a slot";
     "core/store/word.rs": "matches!(phase(word), RUNNING | ISSUED | READY | FAILED)" => "matches!(phase(word), READY | FAILED)", lean_vs_forget, "neither an origin nor a slot";
@@ -73,7 +73,7 @@ faults! {
     "core/store/slot.rs": "if interest(w) == 0 { DUE } else { 0 }" => "DUE", interest_comes_and_goes, "a deadline was lifted for good";
     // waiters, parking and foreign code
     "core/store/waiters.rs": "for waker in self.0.into_iter().flatten() {" => "for waker in self.0.into_iter().flatten().take(1) {", two_waiters, STUCK;
-    "core/store/waiters.rs": "contain(|| waker.wake());" => "waker.wake(); contain(|| ());", waker_panics, "FAILED";
+    "core/store/waiters.rs": "contain(|| waker.wake());" => "waker.wake(); contain(|| ());", waker_panics, "the scenario panicked: a waker";
     "core/store/waiters.rs": "return self.list[key.0].replace(waker);" => "return Some(waker);", waker_replaced, STUCK;
     "core/store/waiters.rs": "self.list[key.0].take()" => "None", drop_before_publish, "a waker was left behind";
     "core/store/waiters.rs": "        if self.taken {\n            return None;" => "        if false {\n            return None;", drop_while_publishing, "index out of bounds";
@@ -81,19 +81,19 @@ faults! {
     "core/actor/park.rs": "        if asleep {\n" => "        if !asleep {\n", publish_vs_await, STUCK;
     "core/actor/park.rs": "            state.asleep = true;\n            state = self.wake.wait(state);" => "            state = self.wake.wait(state);", publish_vs_await, STUCK;
     "core/panics.rs": "    if let Err(again) = catch(|| drop(payload)) {\n        std::mem::forget(again);\n    }" => "    drop(payload);", panics_twice, "the scenario panicked: a destructor";
-    "core/panics.rs": "    if let Err(again) = catch(|| drop(payload)) {\n        std::mem::forget(again);\n    }" => "    drop(catch(|| drop(payload)));", panics_twice, "left == right";
-    "core/panics.rs": "    catch(run).map_err(discard).ok()" => "    Some(run())", dropped_work_panics, "left == right";
+    "core/panics.rs": "    if let Err(again) = catch(|| drop(payload)) {\n        std::mem::forget(again);\n    }" => "    drop(catch(|| drop(payload)));", panics_twice, "left: Failed(OwnerLost)\n right: Failed(Panicked)";
+    "core/panics.rs": "    catch(run).map_err(discard).ok()" => "    Some(run())", dropped_work_panics, "left: Failed(OwnerLost)\n right: Ready(2)";
     // the store
     "core/store/node_store.rs": "Some(slot) if slot.share(Lean::Any) => (Alter::Keep, Ok(slot.clone()))," => "", claim_race, "computed twice";
     "core/store/node_store.rs": "            released = slot.release(Share::Node);\n            released != Released::Held" => "            released = slot.release(Share::Node);\n            true", withdraw_vs_fill, "is still there";
-    "core/store/node_store.rs": "        self.removed(entry?, released)" => "        drop((entry?, released)); None", withdraw_submitted, "left == right";
+    "core/store/node_store.rs": "        self.removed(entry?, released)" => "        drop((entry?, released)); None", withdraw_submitted, "is still in the store";
     "core/store/node_store.rs": "            (self.call_owner)();" => "", home_vs_leave, "sent home without a call";
     "core/store/node_store.rs": "home.doomed.lock().take().unwrap_or_default()" => "Vec::new()", home_vs_leave, "was left on its way home";
     "core/store/node_store.rs": "            None if released == Released::Ended => {" => "            None if released != Released::Held => {", read_vs_free, RACE;
     "core/store/node_store.rs": "        let look = |slot: &Arc<Slot<K>>| match slot.share(lean) {" => "        let look = |slot: &Arc<Slot<K>>| match true {", release_vs_acquire, "is still in the store";
     "core/store/node_store.rs": "Released::Withdrawn => slot.task().output_gone()," => "Released::Withdrawn => None,", withdraw_vs_fill, "is still there";
     "core/store/node_store.rs": "        if !self.released {\n            drop(" => "        if false {\n            drop(", late_vs_dependent, "a node without references";
-    "core/store/node_store.rs": "        self.released = true;\n        self.slot.clone()" => "        self.slot.clone()", same_node, "FAILED";
+    "core/store/node_store.rs": "        self.released = true;\n        self.slot.clone()" => "        self.slot.clone()", same_node, "is still in the store";
     // the task and its payload
     "core/store/task.rs": "if self.wanted.load(Relaxed) > 0 {" => "if self.wanted.load(Relaxed) < usize::MAX {", cancel_vs_fill, "is still there";
     "core/store/task.rs": "let last = self.wanted.fetch_sub(1, Relaxed) == 1;" => "let last = self.wanted.fetch_sub(1, Relaxed) == 0;", cancel_vs_fill, "is still there";
@@ -134,22 +134,24 @@ faults! {
     // admission: the line
     "core/actor/admission.rs": "            false => w | LINE," => "            false => w,", line_vs_release, STUCK;
     "core/actor/admission.rs": "(w & (CLOSED | LINE) == 0 && weight.fits(w)).then(|| w - weight.units())" => "(w & CLOSED == 0 && weight.fits(w)).then(|| w - weight.units())", no_overtaking, "overtaken";
-    "core/actor/admission.rs": "(w & (CLOSED | LINE) == 0 && weight.fits(w)).then(|| w - weight.units())" => "(w & LINE == 0 && weight.fits(w)).then(|| w - weight.units())", unused_permit_vs_close, "FAILED";
+    "core/actor/admission.rs": "(w & (CLOSED | LINE) == 0 && weight.fits(w)).then(|| w - weight.units())" => "(w & LINE == 0 && weight.fits(w)).then(|| w - weight.units())", unused_permit_vs_close, "a permit is missing";
     "core/actor/admission.rs": "        let first = queue.waiting.is_empty();" => "        let first = true;", no_overtaking_in_line, "overtaken";
     "core/actor/admission.rs": "        // whoever stood behind may fit now\n        let woken = self.serve(&mut queue);" => "        let woken: Vec<Waker> = Vec::new();", quitter_lets_the_next_go, STUCK;
     "core/actor/admission.rs": "behind | granted.is_some_and(|granted| self.give(granted.weight.units()))" => "behind | granted.is_some_and(|_| false)", baton, STUCK;
     "core/actor/admission.rs": "        self.word.fetch_and(!LINE, Relaxed);\n" => "", line_vs_release, "the line is over";
-    "core/actor/admission.rs": "word / BYTE >= self.0" => "word / BYTE >= self.0 / BYTE", bytes_vs_release, "left == right";
+    "core/actor/admission.rs": "word / BYTE >= self.0" => "word / BYTE >= self.0 / BYTE", bytes_vs_release, "let in beside what leaves no room";
     "core/actor/admission.rs": "queue.line.push(tag.producer, tag.priority, key);" => "queue.line.push(tag.producer, crate::core::store::tag::Priority::Normal, key);", class_in_line, "the less urgent was first";
     "core/actor/admission.rs": "queue.line.push(tag.producer, tag.priority, key);" => "queue.line.push(0, tag.priority, key);", turns_in_line, "no turns";
     // admission: grants
     "core/actor/admission.rs": "        if queue.granted.remove(&key).is_some() {" => "        if queue.granted.contains_key(&key) {", lapse_vs_taker, "not one permit";
     "core/actor/admission.rs": "            !lapsed\n" => "            true\n", lapse_vs_taker, "not one permit";
-    "core/actor/admission.rs": "(units > 0).then(|| self.give(units))" => "(units > 0).then(|| { self.word.fetch_add(units, Release); false })", lapse_vs_next, "left == right";
+    "core/actor/admission.rs": "(units > 0).then(|| self.give(units))" => "(units > 0).then(|| { self.word.fetch_add(units, Release); false })", lapse_vs_next, "it lapsed, and the next was not served";
     "core/actor/admission.rs": "(units > 0).then(|| self.give(units))" => "(units > 0).then_some(false)", lapse_vs_taker, "there is room";
     "core/actor/admission.rs": "        old & CLOSED != 0 || behind\n" => "        old & CLOSED != 0 && !behind\n", lapse_vs_next, "the owner is to see it lapse";
     "core/actor/admission.rs": "        if self.word.load(Relaxed) & LINE == 0 {" => "        if self.word.load(Relaxed) & LINE != 0 {", forgotten_grant, STUCK;
     "core/actor/shared.rs": "        self.gate.lapse();\n" => "", forgotten_grant, ENDLESS;
+    "core/actor/shared.rs": "let mut next = self.gate.admission.next_lapse();" => "let mut next: Option<Deadline> = None;", forgotten_grant, STUCK;
+    "core/actor/shared.rs": "next = Deadline::earlier(owner.next_limit(), next.take());" => "next = owner.next_limit();", forgotten_grant, STUCK;
     "core/actor/gate.rs": "Err(Refused::Full) if this.lapse() =>" => "Err(Refused::Full) if false =>", forgotten_grant_vs_try, "a forgotten grant does not lapse";
     "core/actor/admit.rs": "            gate.turn.call(); // the owner is to look when that grant has lapsed" => "", forgotten_grant, STUCK;
     "core/actor/admit.rs": "if *place != before && " => "if before.is_none() && ", lapsed_lines_up_anew, STUCK;
@@ -161,10 +163,10 @@ faults! {
     "core/actor/admission.rs": "(w & CLOSED == 0 && weight.fits(w)).then(|| w - weight.units())\n            });" => "weight.fits(w).then(|| w - weight.units())\n            });", drained_vs_line, "let in after the owner could leave";
     "core/actor/admission.rs": "let granted = std::mem::take(&mut queue.granted);" => "let granted = FxHashMap::<u64, Granted>::default();", close_vs_grant, STUCK;
     "core/actor/admission.rs": "        self.word.fetch_add(units, Relaxed);\n" => "        let _ = units;\n", close_vs_taker, "a permit is missing";
-    "core/actor/admission.rs": "let granted = std::mem::take(&mut queue.granted);" => "let granted: FxHashMap<u64, Granted> = queue.granted.iter().map(|(key, granted)| (*key, Granted { weight: granted.weight, until: None })).collect();", close_vs_taker, "FAILED";
+    "core/actor/admission.rs": "let granted = std::mem::take(&mut queue.granted);" => "let granted: FxHashMap<u64, Granted> = queue.granted.iter().map(|(key, granted)| (*key, Granted { weight: granted.weight, until: None })).collect();", close_vs_taker, "drained, and a permit is out";
     "core/actor/gate.rs": "        if self.gate.admission.release(self.weight) {\n            self.gate.turn.call();" => "        if self.gate.admission.release(self.weight) {", unused_permit_vs_close, STUCK;
     "core/actor/shared.rs": "if self.gate.admission.is_drained() && self.guarded(|owner| owner.is_empty()) {" => "if self.gate.admission.is_closed() && self.guarded(|owner| owner.is_empty()) {", submit_vs_close, "a permit is missing";
-    "core/actor/shared.rs": "if self.gate.admission.is_drained() && self.guarded(|owner| owner.is_empty()) {" => "if self.gate.admission.is_drained() {", submit_vs_close, "left == right";
+    "core/actor/shared.rs": "if self.gate.admission.is_drained() && self.guarded(|owner| owner.is_empty()) {" => "if self.gate.admission.is_drained() {", submit_vs_close, "left: Failed(OwnerLost)\n right: Ready(2)";
     // the turn: orderings
     "core/actor/turn.rs": "let old = self.word.fetch_or(flag, Release);" => "let old = self.word.fetch_or(flag, Relaxed);", post_vs_rest, STUCK;
     "core/actor/turn.rs": "let old = self.word.fetch_or(flag, Release);" => "let old = self.word.fetch_or(flag, if flag == CALLED { Relaxed } else { Release });", call_vs_rest, STUCK;
@@ -187,14 +189,15 @@ faults! {
     "core/actor/turn.rs": "let idle = self.word.compare_exchange(0, HELD, Relaxed, Relaxed);" => "let idle = self.word.fetch_update(Relaxed, Relaxed, |w| (w & PENDING == 0).then_some(w | HELD));", poll_vs_submit, RACE;
     "core/actor/turn.rs": "let need = if queued { PENDING } else { 0 };" => "let need = if queued { 0 } else { 0 };", two_borrowers, "both, or neither";
     // running one's own, and lending
-    "core/actor/shared.rs": "owner.run_now(task.clone(), payload, lender, core)" => "drop((owner, payload))", run_alone, "left == right";
+    "core/actor/shared.rs": "owner.run_now(task.clone(), payload, lender, core)" => "drop((owner, payload))", run_alone, "left: Closed\n right: Ready(2)";
     "core/actor/owner.rs": "            self.ready.lead(task.class());\n" => "", run_one_class, "two classes in one batch";
     "core/actor/owner.rs": "        if free && payload.is_ready() {" => "        if free {", run_blocked, "a fragment begins when every input has ended";
     "core/actor/owner.rs": "        } else if task.fill(payload) {\n            self.accept(task, core);" => "        } else if task.fill(payload) {", run_blocked, STUCK;
     "core/actor/shared.rs": "            owner.has_ready()\n" => "            false\n", lend_behind_foreign, STUCK;
     "core/actor/shared.rs": "        self.gate.turn.hand_back(left);" => "        let _ = left;", run_alone, STUCK;
-    "core/actor/owner.rs": "(!self.engine.is_foreign(work) || (lender.own)(task)) && " => "", lend_behind_foreign, "it ran another's foreign work";
-    "core/actor/owner.rs": "lender.is_none_or(|lender| !engine.is_foreign(work) || (lender.own)(task))" => "lender.is_none() || !engine.is_foreign(work) || !task.tag().is_late()", foreign_stays_apart, "it ran another's foreign work";
+    "core/actor/owner.rs": "(self.engine.is_foreign(work), self.engine.estimate(work))" => "(false, self.engine.estimate(work))", lend_behind_foreign, "the caller ran another's foreign work";
+    "core/actor/owner.rs": "(engine.is_foreign(work), engine.estimate(work))" => "(false, engine.estimate(work))", foreign_stays_apart, "the caller ran another's foreign work";
+    "core/actor/owner.rs": "(!foreign && !self.alone || own())" => "(!foreign || own())", poll_vs_submit, "it ran another's work";
     "core/actor/owner.rs": "        made.into_iter().for_each(|node| self.unblock(node));\n    }\n\n    // ---- on a device that goes on" => "        drop(made);\n    }\n\n    // ---- on a device that goes on", run_blocked, STUCK;
     "core/actor/driving.rs": "            let before = waiter.waits_for.lock().replace(gate.clone());" => "            let before = waiter.waits_for.lock().clone();", drivers_in_a_circle, "they wait for each other";
     "core/actor/driving.rs": "        next = gate.waits_for.lock().clone();" => "        next = None;", drivers_in_a_circle, "they wait for each other";
@@ -204,36 +207,36 @@ faults! {
     "core/actor/launch.rs": "            Slot::refuse(&slot, error.clone());" => "            drop((slot, error));", dropped_claim, STUCK;
     "core/actor/launch.rs": "        self.core.gate().turn.call(); // something may be blocked on them" => "", dropped_claim, STUCK;
     "core/actor/launch.rs": "        if !self.won.is_empty() {" => "        if self.won.len() == usize::MAX {", dropped_claim, STUCK;
-    "core/actor/launch.rs": "outputs: std::mem::take(&mut self.won)," => "outputs: self.won.clone(),", submit_await_close, "left == right";
+    "core/actor/launch.rs": "outputs: std::mem::take(&mut self.won)," => "outputs: self.won.clone(),", submit_await_close, "left: Failed(NeverSent)\n right: Ready(2)";
     // launches that overlap
     "core/actor/launch.rs": "request.cut(&own, Lean::Older(number))" => "request.cut(&own, Lean::Any)", overlap_cpu, "none waits in a circle";
     "core/actor/launch.rs": "request.cut(&own, Lean::Older(number))" => "request.cut(&own, Lean::Any)", intermediate_gpu, "none waits in a circle";
-    "core/store/node_store.rs": "self.number.fetch_add(1, Relaxed) + 1" => "self.number.load(Relaxed) + 1", overlap_cpu, "FAILED";
+    "core/store/node_store.rs": "self.number.fetch_add(1, Relaxed) + 1" => "self.number.load(Relaxed) + 1", overlap_cpu, "left: [Failed(OwnerLost), Ready(1)]\n right: [Ready(11), Ready(1)]";
     "core/actor/launch.rs": "            claims.task.lose_outputs(places - own.len());\n" => "", withdraw_after_losing, "the work is still there";
-    "core/actor/launch.rs": "            own.retain(|&mut place| submission.outputs()[place].number() == number);\n" => "", overlap_cpu, "FAILED";
+    "core/actor/launch.rs": "            own.retain(|&mut place| submission.outputs()[place].number() == number);\n" => "", overlap_cpu, "left: [Failed(OwnerLost), Ready(1)]\n right: [Ready(11), Ready(1)]";
     // urgency
-    "core/actor/launch.rs": "        this.hurry(submission.outputs(), claims.task.tag());\n" => "", lift_vs_message, "FAILED";
+    "core/actor/launch.rs": "        this.hurry(submission.outputs(), claims.task.tag());\n" => "", lift_vs_message, "lifted before the owner chose";
     "core/actor/launch.rs": "        this.hurry(&slots, tag);\n" => "", lift_received, "not lifted";
     "core/actor/shared.rs": "            self.lifted.lock().push(task.clone());\n" => "", lift_received, "not lifted";
     "core/actor/shared.rs": "            self.has_lifted.store(1, Relaxed);\n" => "", lift_received, "not lifted";
     "core/actor/owner.rs": "        if task.is_received() {\n            self.push(task);" => "        if !task.is_received() {\n            self.push(task);", lift_received, "not lifted";
-    "core/actor/owner.rs": "        if before.raise(task.class()) {" => "        if false {", lift_reaches_down, "left == right";
+    "core/actor/owner.rs": "        if before.raise(task.class()) {" => "        if false {", lift_reaches_down, "not lifted with what waits for it";
     // tickets
     "core/actor/engine.rs": "        self.0.turn.call();" => "", ring_vs_rest, STUCK;
-    "core/actor/owner.rs": "self.flights.len() >= IN_FLIGHT" => "self.flights.len() > IN_FLIGHT", three_in_flight, "left == right";
-    "core/actor/owner.rs": "self.ready.pop_same()" => "self.ready.pop()", one_class_per_ticket, "FAILED";
-    "core/actor/flight.rs": "if !flawed && !reads {" => "if !flawed {", late_error_gpu, "left == right";
-    "core/actor/flight.rs": "                affected.extend(running.makes());\n" => "", late_error_gpu, "left == right";
+    "core/actor/owner.rs": "self.flights.len() >= IN_FLIGHT" => "self.flights.len() > IN_FLIGHT", three_in_flight, "more than three in flight";
+    "core/actor/owner.rs": "self.ready.pop_same()" => "self.ready.pop()", one_class_per_ticket, "two classes under one ticket";
+    "core/actor/flight.rs": "if !flawed && !reads {" => "if !flawed {", late_error_gpu, "left: [Ready(10)]\n right: [Failed(Failed)]";
+    "core/actor/flight.rs": "                affected.extend(running.makes());\n" => "", late_error_gpu, "left: [Ready(10)]\n right: [Failed(Failed)]";
     "core/actor/flight.rs": "                    core.lose(E::Kind::overdue());\n                }\n                return;" => "                }\n                return;", never_ends_ringing, ENDLESS;
     "core/actor/shared.rs": "next = Deadline::earlier(owner.next_limit(), next.take());" => "let _ = owner.next_limit();", never_ends_ringing, STUCK;
-    "core/actor/flight.rs": "self.outputs.into_iter().flatten().for_each(Begun::confirm);" => "drop(self.outputs);", read_before_told, "left == right";
+    "core/actor/flight.rs": "self.outputs.into_iter().flatten().for_each(Begun::confirm);" => "drop(self.outputs);", read_before_told, "left: [Failed(OwnerLost)]\n right: [Ready(1)]";
     // the owner's loop
     "core/actor/shared.rs": "        self.gate.turn.posted();\n    }\n\n    /// Makes a task" => "    }\n\n    /// Makes a task", submit_await_close, STUCK;
     "core/actor/shared.rs": "            owner.recheck();\n" => "", dropped_claim, STUCK;
     "core/actor/shared.rs": "        if left {\n            return Round::Busy;\n        }\n" => "        let _ = left;\n", flood_vs_single, "it has ended";
     "core/actor/shared.rs": "        if !self.notified && self.guarded(|owner| owner.is_in_flight()) {" => "        if false {", submit_await_close, STUCK;
-    "core/actor/shared.rs": "                self.lose(<E::Kind as Kind>::owner_panicked(panic));" => "                discard(panic);", owner_panics, "left == right";
-    "core/actor/shared.rs": "        self.doomed.store(1, Relaxed);\n" => "", owner_panics, "FAILED";
+    "core/actor/shared.rs": "                self.lose(<E::Kind as Kind>::owner_panicked(panic));" => "                discard(panic);", owner_panics, "left: Ready(0)\n right: Failed(OwnerLost)";
+    "core/actor/shared.rs": "        self.doomed.store(1, Relaxed);\n" => "", owner_panics, "left: Ready(0)\n right: Failed(OwnerLost)";
     "core/actor/shared.rs": "        contain(|| drop(self.store.close_home()));\n" => "", release_vs_close, "was left on its way home";
     "core/actor/shared.rs": "        self.done.set();" => "", submit_await_close, STUCK;
     "core/actor/event.rs": "        woken.wake();" => "        drop(woken);", submit_await_close, STUCK;
@@ -245,19 +248,19 @@ faults! {
     "core/actor/owner.rs": "                (Some(permit), true) => permit.expire()," => "                (Some(permit), true) => std::mem::forget(permit),", late_vs_submit, STUCK;
     "core/actor/owner.rs": "        self.receive(core); // who came meanwhile takes turns with those who were here\n" => "", flood_vs_single, "overtaken";
     "core/actor/line.rs": "            false => self.turns.push_back(at),\n        }\n        item" => "            false => self.turns.push_front(at),\n        }\n        item", flood_vs_single, "overtaken";
-    "core/actor/owner.rs": "            self.crash(error, core);" => "            let _ = error;", owner_panics, "left == right";
-    "core/actor/owner.rs": "                    output.finish(Err(error.clone()));" => "                    drop((output, error));", never_ends_gpu, "FAILED";
+    "core/actor/owner.rs": "            self.crash(error, core);" => "            let _ = error;", owner_panics, "left: Ready(0)\n right: Failed(OwnerLost)";
+    "core/actor/owner.rs": "                    output.finish(Err(error.clone()));" => "                    drop((output, error));", never_ends_gpu, "left: Failed(OwnerLost)\n right: Failed(Overdue)";
     "core/actor/owner.rs": "            discard(payload); // closes what has not ended" => "            drop(payload);", refused_work_panics, "the owner was lost";
     "core/actor/owner.rs": "        self.take_off(core);\n" => "", submit_await_close, ENDLESS;
-    "core/actor/flight.rs": ".map_err(<E::Kind as Kind>::panicked)" => ".map_err(<E::Kind as Kind>::owner_panicked)", engine_panics, "left == right";
-    "core/actor/flight.rs": "        discard(self.payload); // as in `finish`" => "        drop(self.payload);", dropped_work_panics, "left == right";
-    "core/actor/flight.rs": "            Poll::Ready(Err(error)) => running.finish(Err(error), core)," => "            Poll::Ready(Err(error)) => { drop(error); running.finish(issued, core) }", late_error, "left == right";
-    "core/actor/flight.rs": "if !flawed && !reads {" => "if !reads {", late_error, "left == right";
+    "core/actor/flight.rs": ".map_err(<E::Kind as Kind>::panicked)" => ".map_err(<E::Kind as Kind>::owner_panicked)", engine_panics, "left: Failed(OwnerLost)\n right: Failed(Panicked)";
+    "core/actor/flight.rs": "        discard(self.payload); // as in `finish`" => "        drop(self.payload);", dropped_work_panics, "left: Failed(OwnerLost)\n right: Ready(2)";
+    "core/actor/flight.rs": "            Poll::Ready(Err(error)) => running.finish(Err(error), core)," => "            Poll::Ready(Err(error)) => { drop(error); running.finish(issued, core) }", late_error, "left: Ready(0)\n right: Failed(Late)";
+    "core/actor/flight.rs": "if !flawed && !reads {" => "if !reads {", late_error, "left: Ready(0)\n right: Failed(Late)";
     // batches
     "core/actor/line.rs": "Look::Leave => *place += 1," => "Look::Leave => drop(queue.remove(*place)),", dependent_stays_behind, STUCK;
-    "core/actor/owner.rs": "                    self.run_each(SmallVec::from_iter([culprit]), core);" => "                    drop(culprit);", spoiler_runs_apart, "left == right";
-    "core/actor/owner.rs": "                Err(_) => break,\n            }\n        }\n        self.run_each(batch, core);" => "                Err(_) => return,\n            }\n        }\n        self.run_each(batch, core);", wrecked_batch, "left == right";
-    "core/actor/owner.rs": "                drop(<E::Kind as Kind>::panicked(panic)); // with care: it is foreign" => "                std::panic::resume_unwind(panic);", wrecked_batch, "left == right";
+    "core/actor/owner.rs": "                    self.run_each(SmallVec::from_iter([culprit]), core);" => "                    drop(culprit);", spoiler_runs_apart, "left: Failed(OwnerLost)\n right: Ready(1)";
+    "core/actor/owner.rs": "                Err(_) => break,\n            }\n        }\n        self.run_each(batch, core);" => "                Err(_) => return,\n            }\n        }\n        self.run_each(batch, core);", wrecked_batch, "left: Failed(OwnerLost)\n right: Failed(Panicked)";
+    "core/actor/owner.rs": "                drop(<E::Kind as Kind>::panicked(panic)); // with care: it is foreign" => "                std::panic::resume_unwind(panic);", wrecked_batch, "left: Failed(OwnerLost)\n right: Failed(Panicked)";
     // helpers
     "core/actor/crew.rs": "(w & OPEN != 0 && number(w) != last).then_some(w + INSIDE)" => "(number(w) != last).then_some(w + INSIDE)", share_twice, RACE;
     "core/actor/crew.rs": "(w & OPEN != 0 && number(w) != last).then_some(w + INSIDE)" => "(number(w) != last).then_some(w + INSIDE)", share_without_waking, RACE;
@@ -269,11 +272,11 @@ faults! {
     "core/actor/crew.rs": "            self.caller.unpark();" => "", share_twice, STUCK;
     "core/actor/crew.rs": "(w & STOP == 0 && !work).then_some(w | ASLEEP)" => "(!work).then_some(w | ASLEEP)", share_twice, STUCK;
     "core/actor/crew.rs": ".fetch_update(Acquire, Relaxed, |w| (w & HELD == 0).then_some(w | HELD));" => ".fetch_update(Relaxed, Relaxed, |w| (w & HELD == 0).then_some(w | HELD));", two_callers, RACE;
-    "core/actor/crew.rs": "(w & HELD == 0).then_some(w | HELD)" => "Some(w | HELD)", two_callers, "FAILED";
+    "core/actor/crew.rs": "(w & HELD == 0).then_some(w | HELD)" => "Some(w | HELD)", two_callers, RACE;
     "core/actor/crew.rs": "iter::from_fn(next).for_each(&run)" => "next().into_iter().for_each(&run)", share_parts, "a part was not done once";
-    "core/actor/crew.rs": "let unused = self.panic.lock().replace(panic);" => "let unused = Some(panic);", shared_work_panics, "FAILED";
+    "core/actor/crew.rs": "let unused = self.panic.lock().replace(panic);" => "let unused = Some(panic);", shared_work_panics, "a panic was lost";
     // submissions
-    "core/actor/submission.rs": "let interested = self.cancelled.load(Relaxed) == 0;" => "let interested = self.cancelled.load(Relaxed) < 2;", two_withdraw, "FAILED";
-    "core/actor/submission.rs": "if self.cancelled.swap(1, Relaxed) != 0 {" => "if self.cancelled.swap(1, Relaxed) > 1 {", two_withdraw, "FAILED";
+    "core/actor/submission.rs": "let interested = self.cancelled.load(Relaxed) == 0;" => "let interested = self.cancelled.load(Relaxed) < 2;", two_withdraw, "the last of them did not withdraw it";
+    "core/actor/submission.rs": "if self.cancelled.swap(1, Relaxed) != 0 {" => "if self.cancelled.swap(1, Relaxed) > 1 {", two_withdraw, "withdrawn twice";
     "core/actor/submission.rs": "foreign.push((woken, output.task().output_gone()));" => "let gone = if true { None } else { output.task().output_gone() };\n            foreign.push((woken, gone));", two_withdraw, "is still there";
 }
