@@ -11,7 +11,8 @@
 //! 5. If it won all of them, it sends what it cut. If it won some, it is *cut again* for those alone: now
 //!    it leans only on claims with a smaller number and on work that has begun; what a younger launch has
 //!    claimed and not begun it computes inside, as if that claim was not there.
-//! 6. It *sends* one message for all that it won; or, in a call of `run` that gets the turn, does the work at once.
+//! 6. It *sends* one message for all that it won; or, in a call of `run` that gets the turn, does the work
+//!    at once.
 //!
 //! So a fragment waits only for claims with a smaller number, or for what waits for nothing any more.
 
