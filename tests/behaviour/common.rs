@@ -2,7 +2,7 @@
 
 use candle_core::{CpuStorage, CustomOp1, Layout, Shape};
 use candlewick::device::Script;
-use candlewick::{DType, Device, Executor, LazyTensor, Tensor};
+use candlewick::{Builder, DType, Device, Executor, Handle, Health, LazyTensor, Submit, Tensor};
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
@@ -56,6 +56,63 @@ pub(crate) fn held(capacity: usize) -> (Executor, Script, candlewick::Handle) {
     let busy = executor.submit(&tensor(0.0).exp().unwrap()).unwrap();
     script.wait_until_held();
     (executor, script, busy)
+}
+
+/// An executor on the CPU without a thread of its own: nothing runs but by `step`, or by who waits and lends.
+pub(crate) fn without_a_thread(adjust: impl FnOnce(Builder) -> Builder) -> Executor {
+    let builder = adjust(Executor::builder(&Device::Cpu));
+    builder.stepped().build().unwrap()
+}
+
+/// An executor on a simulated device, without a thread of its own and in virtual time. The owner does what it
+/// would do if it were woken when `step` says so, and no time passes but by `pass`, so that nothing here depends
+/// on how fast the machine is.
+pub(crate) struct Stepped {
+    pub(crate) executor: Executor,
+    pub(crate) script: Script,
+}
+
+impl Stepped {
+    /// An executor that is made as `adjust` says.
+    pub(crate) fn new(adjust: impl FnOnce(Builder) -> Builder) -> Self {
+        Script::set_now(Some(Instant::now()));
+        let script = Script::new();
+        script.stepped();
+        let executor = without_a_thread(|builder| adjust(builder.simulated(&script)));
+        Self { executor, script }
+    }
+
+    /// The owner does all that there is to do at this moment.
+    pub(crate) fn step(&self) {
+        // a lost or closed owner has left with the turn
+        assert!(self.executor.step() || !matches!(self.executor.health(), Health::Running));
+    }
+
+    /// It is so much later, and the owner sees what that changes.
+    pub(crate) fn pass(&self, time: Duration) {
+        Script::set_now(Some(Script::now() + time));
+        self.step();
+    }
+}
+
+impl Drop for Stepped {
+    fn drop(&mut self) {
+        Script::set_now(None);
+    }
+}
+
+/// Submits with a deadline that is still to come by this thread's clock, and long past by that of the owner's
+/// thread.
+pub(crate) fn submit_late<O: candlewick::Outputs>(
+    executor: &Executor,
+    outputs: O,
+) -> Handle<O::Results> {
+    let long_ago = Instant::now() - Duration::from_secs(1);
+    Script::set_now(Some(long_ago));
+    let how = Submit::within(Duration::from_millis(1));
+    let handle = executor.submit_with(outputs, how);
+    Script::set_now(None);
+    handle.unwrap()
 }
 
 pub(crate) fn tensor(value: f32) -> LazyTensor {

@@ -111,10 +111,8 @@ fn late_work_is_not_done() {
         let (executor, script, busy) = held(10);
         let work = Counted::new(Act::AddOne);
         let y = work.on(&tensor(1.0));
-        let moment = Instant::now() + Duration::from_millis(20);
-        let handle = executor.submit_with(&y, Submit::deadline(moment)).unwrap();
+        let handle = submit_late(&executor, &y);
         let other = executor.submit(&tensor(3.0).sqr().unwrap()).unwrap();
-        std::thread::sleep(Duration::from_millis(30));
         script.resume();
         let error = handle.wait().unwrap_err();
         assert!(matches!(error, Error::DeadlineExceeded), "{error}");
@@ -143,11 +141,9 @@ fn a_deadline_is_lifted_by_whoever_asks_too() {
         for by_a_graph in [false, true] {
             let (executor, script, busy) = held(10);
             let y = tensor(1.0).exp().unwrap();
-            let how = Submit::within(Duration::from_millis(5));
-            let first = executor.submit_with(&y, how).unwrap();
+            let first = submit_late(&executor, &y);
             let z = (&y * 0.0).unwrap();
             let second = executor.submit(if by_a_graph { &z } else { &y }).unwrap();
-            std::thread::sleep(Duration::from_millis(10));
             script.resume();
             let expected = if by_a_graph { 0.0 } else { 1f32.exp() };
             assert_eq!(value(&second.wait().unwrap()), expected);
@@ -164,8 +160,7 @@ fn a_deadline_is_not_lifted_by_a_look() {
     within_limit(|| {
         let (executor, script, busy) = held(1);
         let y = tensor(1.0).sqr().unwrap();
-        let how = Submit::within(Duration::from_millis(5));
-        let first = executor.submit_with(&y, how).unwrap();
+        let first = submit_late(&executor, &y);
         let z = (&y * 0.5).unwrap();
         drop(executor.explain(&z).unwrap());
         assert!(matches!(
@@ -174,7 +169,6 @@ fn a_deadline_is_not_lifted_by_a_look() {
         ));
         drop(executor.submit_async(&z)); // not polled
         drop(executor.submit(&y).unwrap()); // wanted, and not any more
-        std::thread::sleep(Duration::from_millis(10));
         script.resume();
         let error = first.wait().unwrap_err();
         assert!(matches!(error, Error::DeadlineExceeded), "{error:?}");
@@ -189,10 +183,8 @@ fn several_outputs_expire_each_by_itself() {
         let (executor, script, busy) = held(10);
         let (a, b) = (Counted::new(Act::AddOne), Counted::new(Act::AddOne));
         let (x, y) = (a.on(&tensor(1.0)), b.on(&tensor(2.0)));
-        let how = Submit::within(Duration::from_millis(5));
-        let both = executor.submit_with((&x, &y), how).unwrap();
+        let both = submit_late(&executor, (&x, &y));
         let one = executor.submit(&y).unwrap();
-        std::thread::sleep(Duration::from_millis(10));
         script.resume();
         assert_eq!(value(&one.wait().unwrap()), 3.0);
         assert!(matches!(both.wait(), Err(Error::DeadlineExceeded)));
@@ -280,32 +272,117 @@ fn an_abort_finds_every_lane() {
     });
 }
 
-/// A batch that is not full waits for others, and not longer than it was told.
+/// Work begins until the moment of its deadline, and not at it.
+#[test]
+fn a_deadline_is_kept_to_the_nanosecond() {
+    const LEFT: Duration = Duration::from_millis(20);
+    let nanosecond = Duration::from_nanos(1);
+    for (waited, begins) in [
+        (LEFT - nanosecond, true),
+        (LEFT, false),
+        (LEFT + nanosecond, false),
+    ] {
+        let device = Stepped::new(|builder| builder);
+        let y = tensor(3.0).sqr().unwrap();
+        let how = Submit::within(LEFT);
+        let handle = device.executor.submit_with(&y, how).unwrap();
+        device.pass(waited);
+        match handle.try_result().unwrap() {
+            Ok(result) => assert!(begins && value(&result) == 9.0),
+            Err(error) => {
+                assert!(
+                    !begins && matches!(error, Error::DeadlineExceeded),
+                    "{error:?}"
+                );
+            }
+        }
+    }
+}
+
+fn patient(max_delay: Duration) -> Executor {
+    let patient = Batching {
+        max_delay,
+        fragments: 2,
+        ..Batching::default()
+    };
+    let builder = Executor::builder(&Device::Cpu).batching(patient);
+    builder.lending(false).build().unwrap()
+}
+
+/// A row that goes well with others of its kind.
+fn row(i: usize, w: &LazyTensor) -> LazyTensor {
+    let x = LazyTensor::full(i as f32, (1, 256), &Device::Cpu).unwrap();
+    x.exp().unwrap().matmul(w).unwrap()
+}
+
+fn weight() -> LazyTensor {
+    LazyTensor::ones((256, 256), candlewick::DType::F32, &Device::Cpu).unwrap()
+}
+
+/// A batch is looked for among so many of those that wait; one behind them runs by itself.
+#[test]
+fn a_batch_is_looked_for_among_two_hundred_and_fifty_six() {
+    for (between, batched) in [(0, 2), (1, 2), (255, 2), (256, 0), (257, 0)] {
+        let executor = without_a_thread(|builder| builder);
+        let (order, w) = (Order::default(), weight());
+        let mut handles = vec![executor.submit(&row(1, &w)).unwrap()];
+        for i in 0..between {
+            handles.push(executor.submit(&order.work(i)).unwrap());
+        }
+        handles.push(executor.submit(&row(2, &w)).unwrap());
+        assert!(executor.step());
+        assert_eq!(executor.stats().fragments_batched, batched, "{between}");
+        assert_eq!(order.get(), (0..between).collect::<Vec<_>>());
+        finish(handles);
+    }
+}
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// A batch that is not full waits for others, and not when it is full.
 #[test]
 fn a_batch_waits_for_others() {
     within_limit(|| {
-        let patient = Batching {
-            max_delay: Duration::from_millis(300),
-            fragments: 2,
-            ..Batching::default()
-        };
-        let builder = Executor::builder(&Device::Cpu).batching(patient);
-        let executor = builder.lending(false).build().unwrap();
-        let w = LazyTensor::ones((256, 256), candlewick::DType::F32, &Device::Cpu).unwrap();
-        let y = |i: usize| {
-            let x = LazyTensor::full(i as f32, (1, 256), &Device::Cpu).unwrap();
-            x.exp().unwrap().matmul(&w).unwrap()
-        };
-        let begin = Instant::now();
-        let first = executor.submit(&y(1)).unwrap();
-        std::thread::sleep(Duration::from_millis(30));
-        let second = executor.submit(&y(2)).unwrap();
+        let (executor, w) = (patient(HOUR), weight());
+        let first = executor.submit(&row(1, &w)).unwrap();
+        eventually("begun", || executor.stats().queued == 0);
+        assert!(!first.is_finished());
+        let second = executor.submit(&row(2, &w)).unwrap();
         finish(vec![first, second]);
         assert_eq!(executor.stats().fragments_batched, 2);
-        assert!(begin.elapsed() < Duration::from_millis(280), "it was full");
-        // alone: after the delay
+    });
+}
+
+/// Alone it waits for as long as it was told.
+#[test]
+fn a_batch_waits_no_longer_than_it_was_told() {
+    within_limit(|| {
+        let delay = Duration::from_millis(50);
+        let (executor, w) = (patient(delay), weight());
         let begin = Instant::now();
-        executor.submit(&y(3)).unwrap().wait().unwrap();
-        assert!(begin.elapsed() >= Duration::from_millis(250));
+        executor.submit(&row(3, &w)).unwrap().wait().unwrap();
+        assert!(begin.elapsed() >= delay);
+        assert_eq!(executor.stats().fragments_batched, 0);
+    });
+}
+
+/// Nor when the executor closes meanwhile, which nobody tells it: it looks.
+#[test]
+fn a_batch_does_not_wait_while_the_executor_closes() {
+    within_limit(|| {
+        for aborts in [false, true] {
+            let (executor, w) = (patient(HOUR), weight());
+            let first = executor.submit(&row(1, &w)).unwrap();
+            eventually("begun", || executor.stats().queued == 0);
+            // many times as long as it takes between two looks
+            let waited = first.wait_timeout(Duration::from_millis(20));
+            assert!(matches!(waited, Err(Error::Timeout(_))), "{waited:?}");
+            let limit = Some(Duration::from_secs(20));
+            match aborts {
+                true => executor.abort_blocking(limit).unwrap(),
+                false => executor.shutdown_blocking(limit).unwrap(),
+            }
+            assert!(first.wait().is_ok(), "it had begun");
+        }
     });
 }

@@ -1,9 +1,8 @@
 //! Work that nobody can observe any more is not done.
 
 use crate::common::*;
-use candlewick::{Cancel, Submit};
+use candlewick::Cancel;
 use std::sync::Arc;
-use std::time::Duration;
 
 #[test]
 fn dropping_every_handle_and_tensor_withdraws() {
@@ -126,15 +125,13 @@ fn what_was_given_up_beside_another_is_computed_anew() {
             let (executor, script, busy) = held(10);
             let (a, b) = (Counted::new(Act::AddOne), Counted::new(Act::AddOne));
             let (x, y) = (a.on(&tensor(1.0)), b.on(&tensor(2.0)));
-            let how = match late {
-                true => Submit::within(Duration::from_millis(5)),
-                false => Submit::new(),
+            let both = match late {
+                true => submit_late(&executor, (&x, &y)),
+                false => executor.submit((&x, &y)).unwrap(),
             };
-            let both = executor.submit_with((&x, &y), how).unwrap();
             let one = executor.submit(&y).unwrap();
-            match late {
-                true => std::thread::sleep(Duration::from_millis(10)),
-                false => assert_eq!(both.cancel(), Cancel::Shared),
+            if !late {
+                assert_eq!(both.cancel(), Cancel::Shared);
             }
             script.resume();
             assert_eq!(value(&one.wait().unwrap()), 3.0);
