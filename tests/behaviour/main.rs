@@ -2,6 +2,7 @@
 
 mod admission;
 mod beside;
+mod busy;
 mod closing;
 mod common;
 mod compiled;

@@ -2,31 +2,119 @@
 
 use crate::common::*;
 use candlewick::device::{Fault, Script};
-use candlewick::{Device, Error, Executor, Handle, Health, LazyTensor, Priority, Submit, Tensor};
-use std::time::{Duration, Instant};
+use candlewick::{
+    Batching, Builder, Device, Error, Executor, Handle, Health, LazyTensor, Priority, Submit,
+};
+use std::pin::pin;
+use std::task::{Context, Waker};
+use std::time::Duration;
 
 const MS: fn(u64) -> Duration = Duration::from_millis;
+/// The shortest time that the clock tells.
+const NS: Duration = Duration::from_nanos(1);
 
 fn add(x: &LazyTensor, y: f64) -> LazyTensor {
     (x + y).unwrap()
 }
 
+/// One number more than `x`.
+fn after(x: usize) -> LazyTensor {
+    add(&tensor(x as f32), 1.0)
+}
+
+fn apart(builder: Builder) -> Builder {
+    builder.batching(Batching::OFF)
+}
+
+fn there(handle: &Handle) -> f32 {
+    value(&handle.try_result().expect("it has ended").unwrap())
+}
+
+fn finished(handles: &[Handle]) -> usize {
+    handles.iter().filter(|handle| handle.is_finished()).count()
+}
+
 /// The device has been given a batch and takes its time; what is submitted next goes behind it.
 #[test]
 fn what_is_in_flight_is_used_and_not_yet_told() {
+    let device = Stepped::new(|builder| builder);
+    device.script.latency(MS(0), MS(200));
+    let y = after(1);
+    let first = device.executor.submit(&y).unwrap();
+    device.step();
+    assert_eq!(device.script.tickets(), 1);
+    let second = device.executor.submit(&add(&y, 1.0)).unwrap();
+    device.step();
+    assert_eq!(device.script.tickets(), 2, "it is issued behind the first");
+    device.pass(MS(200) - NS);
+    assert!(!first.is_finished() && !second.is_finished());
+    device.pass(NS);
+    assert_eq!(there(&first), 2.0);
+    device.pass(MS(200) - NS);
+    assert!(!second.is_finished(), "it ends after its own time");
+    device.pass(NS);
+    assert_eq!(there(&second), 3.0);
+    assert_eq!(device.executor.stats().tickets, 2);
+}
+
+/// The same on the owner's thread, which the device calls when a ticket has ended.
+#[test]
+fn tickets_end_in_order_on_the_owners_thread() {
     within_limit(|| {
         let (executor, script) = simulated(8);
-        script.latency(MS(0), MS(200));
-        let y = add(&tensor(1.0), 1.0);
+        script.latency(MS(0), MS(20));
+        let y = after(1);
         let first = executor.submit(&y).unwrap();
         eventually("issued", || script.tickets() == 1);
         let second = executor.submit(&add(&y, 1.0)).unwrap();
-        eventually("issued behind the first", || script.tickets() == 2);
-        assert!(!first.is_finished() && !second.is_finished());
         assert_eq!(value(&second.wait().unwrap()), 3.0);
-        assert!(first.is_finished(), "tickets end in order");
+        assert!(first.is_finished());
         assert_eq!(executor.stats().tickets, 2);
     });
+}
+
+/// One that the device works on, and two behind it; what comes then waits until the first has ended.
+#[test]
+fn three_tickets_are_in_flight_and_not_four() {
+    let device = Stepped::new(|builder| builder);
+    device.script.latency(MS(0), MS(10));
+    let mut handles = Vec::new();
+    for issued in [1, 2, 3, 3, 3] {
+        handles.push(device.executor.submit(&after(issued as usize)).unwrap());
+        device.step();
+        assert_eq!(device.script.tickets(), issued);
+    }
+    device.pass(MS(10) - NS);
+    assert_eq!(device.script.tickets(), 3);
+    device.pass(NS);
+    // the two that waited go under one ticket
+    assert_eq!(device.script.tickets(), 4);
+    assert_eq!(device.executor.stats().queued, 0);
+    assert_eq!(finished(&handles), 1);
+}
+
+/// Fragments of one class go under one ticket, but no more than so many that run one after the other. A batch
+/// that runs as one has one ticket, however large it is.
+#[test]
+fn one_ticket_stands_for_thirty_two_fragments_that_run_apart() {
+    for (fragments, tickets) in [(33, 1), (64, 1), (65, 2)] {
+        let device = Stepped::new(|builder| builder);
+        device.script.latency(MS(0), MS(10));
+        let submit = |i| device.executor.submit(&after(i)).unwrap();
+        let _handles: Vec<Handle> = (0..fragments).map(submit).collect();
+        device.step();
+        assert_eq!(device.script.tickets(), tickets, "{fragments} in batches");
+    }
+    for (fragments, tickets) in [(31, 1), (32, 1), (33, 2), (64, 2), (65, 3)] {
+        let device = Stepped::new(apart);
+        device.script.latency(MS(0), MS(10));
+        let submit = |i| device.executor.submit(&after(i)).unwrap();
+        let handles: Vec<Handle> = (0..fragments).map(submit).collect();
+        device.step();
+        assert_eq!(device.script.tickets(), tickets, "{fragments} fragments");
+        device.pass(MS(10));
+        assert_eq!(finished(&handles), fragments.min(32));
+    }
 }
 
 /// An error comes with a ticket on top of which others have been issued: it reaches the fragment that it
@@ -63,26 +151,30 @@ fn a_late_error_reaches_what_has_read_from_it() {
 
 #[test]
 fn a_fragment_that_fails_again_by_itself_fails_with_what_depends_on_it() {
-    within_limit(|| {
-        let (executor, script, busy) = held(16);
-        let bad = add(&tensor(1.0), 1.0);
-        let first = executor.submit(&bad).unwrap();
-        script.latency(MS(0), MS(50));
-        script.at_ticket(1, Fault::Error("late".into()));
-        script.resume();
-        busy.wait().unwrap();
-        let on_bad = executor.submit(&add(&bad, 1.0)).unwrap();
-        let apart = executor.submit(&add(&tensor(5.0), 1.0)).unwrap();
-        eventually("issued", || script.tickets() >= 3);
-        // the next ticket is that of the fragment by itself
-        script.at_ticket(script.tickets(), Fault::Error("late again".into()));
-        let error = first.wait().unwrap_err();
-        assert!(error.to_string().contains("late again"), "{error}");
-        assert!(matches!(on_bad.wait(), Err(Error::Failed(_))));
-        assert_eq!(value(&apart.wait().unwrap()), 6.0);
-    });
+    let device = Stepped::new(|builder| builder);
+    device.script.latency(MS(0), MS(50));
+    let submit = |y: &LazyTensor| device.executor.submit(y).unwrap();
+    let bad = after(1);
+    let first = submit(&bad);
+    device.step();
+    let (on_bad, apart) = (submit(&add(&bad, 1.0)), submit(&after(5)));
+    device.step();
+    assert_eq!(device.script.tickets(), 2);
+    // ticket 0 is that of the first, 1 that of the two behind it, 2 that of the first by itself
+    device.script.at_ticket(0, Fault::Error("late".into()));
+    device
+        .script
+        .at_ticket(2, Fault::Error("late again".into()));
+    device.pass(MS(50));
+    let error = first.try_result().unwrap().unwrap_err();
+    assert!(error.to_string().contains("late again"), "{error}");
+    assert!(matches!(on_bad.try_result(), Some(Err(Error::Failed(_)))));
+    assert_eq!(there(&apart), 6.0);
+    let stats = device.executor.stats();
+    assert_eq!((stats.fragments_reissued, stats.fragments_failed), (2, 2));
 }
 
+/// Both were submitted before the device took up the first.
 #[test]
 fn a_ticket_that_never_ends() {
     within_limit(|| {
@@ -90,9 +182,11 @@ fn a_ticket_that_never_ends() {
         let builder = Executor::builder(&Device::Cpu).simulated(&script);
         let executor = builder.ticket_limit(MS(100)).build().unwrap();
         script.at_ticket(0, Fault::NeverEnds);
+        script.hold();
         let y = add(&tensor(1.0), 1.0);
         let first = executor.submit(&y).unwrap();
         let second = executor.submit(&add(&y, 1.0)).unwrap();
+        script.resume();
         for handle in [first, second] {
             let error = handle.wait().unwrap_err();
             assert!(matches!(error, Error::OwnerLost(_)), "{error:?}");
@@ -100,8 +194,29 @@ fn a_ticket_that_never_ends() {
         }
         assert!(matches!(executor.health(), Health::Lost(_)));
         assert!(executor.submit(&tensor(1.0)).is_err());
-        executor.shutdown_blocking(Some(MS(5000))).unwrap();
+        executor.shutdown_blocking(Some(MS(20_000))).unwrap();
     });
+}
+
+/// A ticket may take as long as its limit, and no longer.
+#[test]
+fn a_ticket_has_its_limit_to_the_nanosecond() {
+    const LIMIT: Duration = Duration::from_millis(100);
+    for (takes, ends) in [(LIMIT - NS, true), (LIMIT, true), (LIMIT + NS, false)] {
+        let device = Stepped::new(|builder| builder.ticket_limit(LIMIT));
+        device.script.latency(MS(0), takes);
+        let handle = device.executor.submit(&after(1)).unwrap();
+        device.step();
+        device.pass(LIMIT - NS);
+        assert_eq!(handle.is_finished(), takes < LIMIT);
+        assert!(matches!(device.executor.health(), Health::Running));
+        device.pass(NS);
+        match ends {
+            true => assert_eq!(there(&handle), 2.0),
+            false => assert!(matches!(device.executor.health(), Health::Lost(_))),
+        }
+        assert!(handle.is_finished());
+    }
 }
 
 /// A script outlives its executor, and a second one uses it: each is told of its own tickets.
@@ -136,68 +251,47 @@ fn a_latency_without_end_is_a_ticket_without_end() {
 /// Work that has begun on the device ends; what has not is not begun.
 #[test]
 fn an_abort_while_something_is_in_flight() {
-    within_limit(|| {
-        let (executor, script) = simulated(8);
-        script.latency(MS(0), MS(100));
-        let first = executor.submit(&add(&tensor(1.0), 1.0)).unwrap();
-        eventually("issued", || script.tickets() == 1);
-        executor.abort_blocking(Some(MS(10_000))).unwrap();
-        assert_eq!(value(&first.wait().unwrap()), 2.0);
-        assert_eq!(executor.stats().queued, 0);
-    });
+    let device = Stepped::new(|builder| builder);
+    device.script.latency(MS(0), MS(100));
+    let submit = |i| {
+        let handle = device.executor.submit(&after(i)).unwrap();
+        device.step();
+        handle
+    };
+    let handles: Vec<Handle> = (0..4).map(submit).collect();
+    let mut closed = pin!(device.executor.abort());
+    let mut cx = Context::from_waker(Waker::noop());
+    device.step();
+    assert_eq!(finished(&handles), 1);
+    assert!(matches!(handles[3].try_result(), Some(Err(Error::Closed))));
+    for (i, begun) in handles[..3].iter().enumerate() {
+        assert!(closed.as_mut().poll(&mut cx).is_pending());
+        device.pass(MS(100));
+        assert_eq!(there(begun), i as f32 + 1.0);
+    }
+    assert!(closed.as_mut().poll(&mut cx).is_ready());
+    assert_eq!(device.executor.stats().queued, 0);
 }
 
 /// Urgent work waits for no more than what the device has been given: three tickets.
 #[test]
 fn urgent_work_waits_for_what_is_in_flight_only() {
-    within_limit(|| {
-        let (executor, script) = simulated(256);
-        script.latency(MS(20), MS(0));
-        let start = Instant::now();
-        let background = Submit::new().priority(Priority::Background);
-        let flood: Vec<Handle> = (0..200)
-            .map(|i| {
-                let y = add(&tensor(i as f32), 1.0);
-                executor.submit_with(&y, background.clone()).unwrap()
-            })
-            .collect();
-        let urgent = Submit::new().priority(Priority::Interactive);
-        let y = tensor(1.0).sin().unwrap();
-        let handle = executor.submit_with(&y, urgent).unwrap();
-        let before = flood.iter().filter(|handle| handle.is_finished()).count();
-        handle.wait().unwrap();
-        let after = flood.iter().filter(|handle| handle.is_finished()).count();
-        // three batches of 64 would be all of them, were they not alike in one step each
-        assert!(start.elapsed() < MS(20 * 200), "behind all of them");
-        assert!(after - before <= 3 * 64, "{before} and {after}");
-        drop(flood);
-    });
-}
-
-/// Many producers, one device, three tickets in flight: the device has always something to do. In
-/// virtual time it would be exact; here the owner competes with 64 producers for the cores.
-#[test]
-fn a_device_under_load_is_kept_busy() {
-    within_limit(|| {
-        let (executor, script) = simulated(1024);
-        script.latency(MS(2), MS(2));
-        let end = Instant::now() + MS(3000);
-        std::thread::scope(|scope| {
-            for producer in 0..64 {
-                let executor = executor.clone();
-                scope.spawn(move || {
-                    while Instant::now() < end {
-                        let y = add(&tensor(producer as f32), 1.0);
-                        let result: Tensor = executor.submit(&y).unwrap().wait().unwrap();
-                        assert_eq!(value(&result), producer as f32 + 1.0);
-                    }
-                });
-            }
-        });
-        let (idle, all) = script.idle();
-        let share = idle.as_secs_f64() / all.as_secs_f64();
-        println!("idle {:.2} % of {all:?}", 100.0 * share);
-        assert!(share < 0.1, "idle {:.1} % of {all:?}", 100.0 * share);
-        assert!(executor.stats().batches > 0, "it batches");
-    });
+    const GIVEN: usize = 3 * 32;
+    let device = Stepped::new(|builder| apart(builder).queue_capacity(256));
+    device.script.latency(MS(1), MS(0));
+    let background = Submit::new().priority(Priority::Background);
+    let submit = |i| {
+        let how = background.clone();
+        device.executor.submit_with(&after(i), how).unwrap()
+    };
+    let flood: Vec<Handle> = (0..200).map(submit).collect();
+    device.step();
+    assert_eq!(device.executor.stats().queued, 200 - GIVEN);
+    let urgent = Submit::new().priority(Priority::Interactive);
+    let urgent = device.executor.submit_with(&after(7), urgent).unwrap();
+    while !urgent.is_finished() {
+        assert!(finished(&flood) <= GIVEN, "it waits for what came later");
+        device.pass(MS(1));
+    }
+    assert_eq!((there(&urgent), finished(&flood)), (8.0, GIVEN));
 }
