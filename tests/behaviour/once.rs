@@ -133,6 +133,35 @@ fn outputs_may_repeat_and_may_be_leaves() {
     });
 }
 
+/// Among few outputs equal ones are found one by one, among more by a table: the last of the few, the first of
+/// the more, and each of them again.
+#[test]
+fn an_output_that_is_asked_for_twice_is_computed_once_among_few_and_among_many() {
+    within_limit(|| {
+        let executor = cpu();
+        for count in [1, 2, 7, 8, 9, 10, 40] {
+            let op = Counted::new(Act::AddOne);
+            let nodes: Vec<_> = (0..count).map(|i| op.on(&tensor(i as f32))).collect();
+            // each a second time behind all, then each of them beside itself
+            let again = nodes.iter().chain(&nodes);
+            let outputs: Vec<_> = again.chain(nodes.iter().flat_map(|y| [y, y])).collect();
+            let results = executor.submit(&outputs[..]).unwrap().wait().unwrap();
+            assert_eq!(op.runs(), count);
+            assert_eq!(executor.stats().live_nodes, count);
+            let at = |i: usize| {
+                if i < 2 * count {
+                    i % count
+                } else {
+                    i / 2 - count
+                }
+            };
+            for (i, result) in results.iter().enumerate() {
+                assert_eq!(value(result), at(i) as f32 + 1.0, "output {i} of {count}");
+            }
+        }
+    });
+}
+
 #[test]
 fn another_executor_refuses_it() {
     within_limit(|| {

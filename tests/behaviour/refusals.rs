@@ -67,6 +67,29 @@ fn bounds_that_make_no_sense_are_refused() {
     assert!(text(builder().queue_capacity(1 << 20).build()).contains("between 1 and 1048575"));
     assert!(text(builder().queue_bytes(0).build()).contains("a queue of 0 bytes"));
     assert!(builder().queue_capacity((1 << 20) - 1).build().is_ok());
+    let error = text(builder().queue_bytes(1 << 42).build());
+    assert_eq!(
+        error,
+        "a queue of 4398046511104 bytes: the bound must be between 1 and 4398046511103"
+    );
+}
+
+/// The smallest and the largest queue that can be had are queues.
+#[test]
+fn bounds_that_are_just_right_are_kept() {
+    within_limit(|| {
+        let most = ((1 << 20) - 1, (1 << 42) - 1);
+        for (fragments, bytes) in [(1, 4), most] {
+            let builder = Executor::builder(&Device::Cpu).queue_capacity(fragments);
+            let executor = builder.queue_bytes(bytes).build().unwrap();
+            for _ in 0..3 {
+                let y = tensor(3.0).sqr().unwrap();
+                assert_eq!(value(&executor.submit(&y).unwrap().wait().unwrap()), 9.0);
+            }
+            assert_eq!(executor.stats().queued, 0);
+            assert_eq!(executor.stats().queued_bytes, 0);
+        }
+    });
 }
 
 #[test]

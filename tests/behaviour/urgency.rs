@@ -3,8 +3,10 @@
 
 use crate::common::*;
 use candlewick::{Device, Executor, LazyTensor, Priority, Session, Submit};
+use std::pin::Pin;
+use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::task::{Context, Poll, Waker};
 
 type Order = Arc<Mutex<Vec<u32>>>;
 
@@ -19,7 +21,7 @@ fn how(priority: Priority) -> Submit {
     Submit::new().priority(priority)
 }
 
-/// An executor whose owner is in the middle of an operation until the gate opens.
+/// What keeps the owner in the middle of an operation, once it is started, until the gate opens.
 fn busy(executor: &Executor) -> (Arc<Mutex<()>>, impl Fn() -> candlewick::Handle) {
     let gate = Arc::new(Mutex::new(()));
     let executor = executor.clone();
@@ -27,7 +29,9 @@ fn busy(executor: &Executor) -> (Arc<Mutex<()>>, impl Fn() -> candlewick::Handle
     let start = move || {
         let inner = inner.clone();
         let work = Counted::new(Act::Call(Arc::new(move || drop(inner.lock().unwrap()))));
-        executor.submit(&work.on(&tensor(0.0))).unwrap()
+        let handle = executor.submit(&work.on(&tensor(0.0))).unwrap();
+        eventually("begun", || executor.stats().queued == 0);
+        handle
     };
     (gate, start)
 }
@@ -105,59 +109,98 @@ fn who_asks_urgently_lifts_what_it_depends_on() {
 }
 
 /// The queue is full of one session's Background work, and more of it waits for room: urgent work of another
-/// session has the next place.
+/// session has the next place, and the next turn. Each operation runs when the test lets it.
 #[test]
 fn urgent_work_overtakes_at_the_door() {
+    const FLOOD: usize = 12;
     within_limit(|| {
         let builder = Executor::builder(&Device::Cpu).queue_capacity(2);
         let executor = builder.lending(false).build().unwrap();
         let order = Order::default();
-        let (gate, start) = busy(&executor);
-        let guard = gate.lock().unwrap();
-        let first = start();
+        let (go, may_go) = mpsc::channel::<()>();
+        let may_go = Arc::new(Mutex::new(may_go));
+        let work = |number: u32| {
+            let (order, may_go) = (order.clone(), may_go.clone());
+            let run = move || {
+                let _ = may_go.lock().unwrap().recv(); // or nobody says any more when
+                order.lock().unwrap().push(number);
+            };
+            Counted::new(Act::Call(Arc::new(run))).on(&tensor(1.0))
+        };
+        let first = executor.submit(&work(1000)).unwrap();
         eventually("begun", || executor.stats().queued == 0);
         let flood = Session::new();
-        std::thread::scope(|scope| {
-            let background = |number: u32| {
-                let (executor, order, flood) = (&executor, &order, &flood);
-                move || {
-                    let how = how(Priority::Background).session(flood);
-                    let y = noting(order, number, &tensor(1.0));
-                    executor.submit_with(&y, how).unwrap().wait().unwrap();
-                }
-            };
-            for number in 0..12 {
-                scope.spawn(background(number));
+        let ask = |number, priority, session: &Session| {
+            let how = how(priority).session(session);
+            executor.submit_async_with(&work(number), how)
+        };
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut poll = |submit: &mut _| Future::poll(Pin::new(submit), &mut cx);
+        let (mut handles, mut line) = (vec![first], Vec::new());
+        for number in 0..FLOOD {
+            let mut submit = ask(number as u32, Priority::Background, &flood);
+            match poll(&mut submit) {
+                Poll::Ready(handle) => handles.push(handle.unwrap()),
+                Poll::Pending => line.push(submit),
             }
-            eventually("full", || executor.stats().queued == 2);
-            std::thread::sleep(Duration::from_millis(50)); // the others come to the line
-            let urgent = scope.spawn(|| {
-                let y = noting(&order, 100, &tensor(1.0));
-                let how = how(Priority::Interactive).session(&Session::new());
-                executor.submit_with(&y, how).unwrap().wait().unwrap();
-            });
-            std::thread::sleep(Duration::from_millis(50)); // and so does this one
-            drop(guard);
-            urgent.join().unwrap();
+        }
+        assert_eq!((line.len(), executor.stats().queued), (FLOOD - 2, 2));
+        let mut urgent = ask(100, Priority::Interactive, &Session::new());
+        assert!(poll(&mut urgent).is_pending());
+        go.send(()).unwrap();
+        // the first has ended, another has begun, and its place is the urgent one's
+        eventually("let in", || match poll(&mut urgent) {
+            Poll::Ready(handle) => {
+                handles.push(handle.unwrap());
+                true
+            }
+            Poll::Pending => false,
         });
-        first.wait().unwrap();
+        assert!(line.iter_mut().all(|submit| poll(submit).is_pending()));
+        drop(go);
+        for mut submit in line {
+            eventually("let in", || match poll(&mut submit) {
+                Poll::Ready(handle) => {
+                    handles.push(handle.unwrap());
+                    true
+                }
+                Poll::Pending => false,
+            });
+        }
+        for handle in handles {
+            handle.wait().unwrap();
+        }
         let order = order.lock().unwrap();
-        let place = order.iter().position(|&n| n == 100).unwrap();
-        assert!(place <= 2, "{order:?}");
+        assert_eq!(order[..3], [1000, 0, 100], "{order:?}");
+        assert_eq!(order.len(), FLOOD + 2);
     });
 }
 
-/// A place in a full queue is free as soon as what took it is cancelled.
+/// A place in a full queue is free as soon as what took it is cancelled. What is cancelled stays in the channel
+/// until the owner comes to it, which is bounded: a small queue has room for this many, and a large one for as
+/// many as it has places. Whatever is cancelled beyond that gives its place back when the owner has seen it.
 #[test]
 fn cancelling_frees_the_place_at_once() {
     within_limit(|| {
-        let (executor, script, _busy) = held(1);
-        for _ in 0..100 {
-            let queued = executor.try_submit(&tensor(1.0).sqr().unwrap()).unwrap();
-            assert!(executor.try_submit(&tensor(2.0).sqr().unwrap()).is_err());
-            assert_eq!(queued.cancel(), candlewick::Cancel::Cancelled);
-            assert_eq!(executor.stats().queued, 0);
+        for (capacity, husks) in [(1, 1024), (1023, 1024), (1024, 1024), (1025, 1025)] {
+            let (executor, script, busy) = held(capacity);
+            for cancelled in 0..husks + 3 {
+                let before = executor.stats().queued;
+                if before == capacity {
+                    assert!(executor.try_submit(&tensor(1.0).sqr().unwrap()).is_err());
+                    break;
+                }
+                let queued = executor.try_submit(&tensor(1.0).sqr().unwrap()).unwrap();
+                assert_eq!(queued.cancel(), candlewick::Cancel::Cancelled);
+                let kept = usize::from(cancelled >= husks);
+                assert_eq!(executor.stats().queued, before + kept, "{cancelled}");
+            }
+            assert_eq!(executor.stats().queued, capacity.min(3));
+            script.resume();
+            busy.wait().unwrap();
+            eventually("seen", || executor.stats().queued == 0);
+            let after = executor.submit(&tensor(3.0).sqr().unwrap()).unwrap();
+            assert_eq!(value(&after.wait().unwrap()), 9.0);
         }
-        script.resume();
     });
 }
