@@ -94,13 +94,14 @@ impl Life<'_> {
         named.collect::<Vec<String>>().join(", ")
     }
 
-    /// What is queued or in flight for nobody's sake ends too.
+    /// What is queued or in flight for nobody's sake ends too; and if a ticket never ends, the device is lost.
     fn come_to_rest(&mut self) {
         for _ in 0..10_000 {
             self.step();
             match self.script.next_end() {
                 Some(end) => self.pass_until(end.max(Script::now())),
-                None => return,
+                None if self.executor.stats().queued == 0 || self.is_lost() => return,
+                None => self.pass_until(Script::now() + TICKET_LIMIT),
             }
         }
     }

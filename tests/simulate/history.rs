@@ -85,7 +85,7 @@ struct Slot {
     wanted: u32,
     /// Bits of the submissions whose fragments read it.
     read: u32,
-    /// Whether its claimer has a deadline and still wants it.
+    /// Whether its claimer has a deadline and still wants it, or nothing has wanted it since.
     due: bool,
 }
 
@@ -130,6 +130,11 @@ impl Slot {
     fn interest(&self) -> u32 {
         self.wanted.count_ones() + self.read.count_ones()
     }
+    /// Another one comes to want or to read it: the deadline of one who has let go is lifted.
+    fn shared(&mut self) -> &mut Self {
+        self.due &= self.interest() > 0;
+        self
+    }
 }
 
 impl State {
@@ -148,7 +153,9 @@ impl State {
             .collect();
         while let Some(node) = way.pop() {
             match self.slot_of(node) {
-                Some(slot) if self.slots[slot].by != sub => self.slots[slot].read |= 1 << sub,
+                Some(slot) if self.slots[slot].by != sub => {
+                    self.slots[slot].shared().read |= 1 << sub;
+                }
                 _ => way.extend(&history.below[node]),
             }
         }
@@ -164,7 +171,7 @@ impl State {
         let outputs = &history.submissions[sub].0;
         let slots: Vec<_> = outputs.iter().map(|&node| self.slot_of(node)).collect();
         for &slot in slots.iter().flatten() {
-            self.slots[slot].wanted |= 1 << sub;
+            self.slots[slot].shared().wanted |= 1 << sub;
         }
         let own = outputs
             .iter()
@@ -197,6 +204,9 @@ impl State {
                 });
                 self.slots.len() - 1
             });
+            if self.slots[slot].by != sub {
+                self.slots[slot].shared();
+            }
             self.slots[slot].wanted |= 1 << sub;
             self.submissions[sub].slots[place] = Some(slot);
         }
@@ -212,11 +222,11 @@ impl State {
         }
     }
 
-    /// The submission wants nothing any more.
+    /// The submission wants nothing any more. Its deadline goes with it where something else wants the result.
     fn unwant(&mut self, sub: usize) {
         for slot in &mut self.slots {
             slot.wanted &= !(1 << sub);
-            slot.due &= slot.by != sub;
+            slot.due &= slot.by != sub || slot.interest() == 0;
         }
         self.submissions[sub].wants = false;
     }
@@ -269,7 +279,7 @@ impl State {
         let (late, mut begun) = (self.submissions[sub].late, false);
         for slot in self.slots.iter_mut().filter(|slot| slot.by == sub) {
             if slot.phase == Phase::Pending {
-                let expires = late && slot.due && slot.interest() == 1;
+                let expires = late && slot.due && slot.interest() <= 1;
                 slot.phase = if expires {
                     Phase::Expired
                 } else {
@@ -301,6 +311,9 @@ impl State {
 
     /// Whether a handle may be seen like this.
     fn may_be(&self, history: &History, sub: usize, seen: Seen) -> bool {
+        if self.submissions[sub].stage != Stage::Claimed {
+            return false; // there is no handle
+        }
         let slots = self.submissions[sub].slots.iter().flatten();
         let phases: Vec<Phase> = slots.map(|&slot| self.slots[slot].phase).collect();
         let has = |phase| phases.contains(&phase);

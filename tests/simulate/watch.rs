@@ -92,7 +92,8 @@ impl Life<'_> {
             }
             Why::Closed => self.closing,
             Why::Lost => self.faults.explain_loss(&self.script),
-            Why::Full | Why::TooLarge | Why::Other => false,
+            Why::TooLarge => self.features.bytes.is_some(), // of a call that is both
+            Why::Full | Why::Other => false,
         };
         if !explained && why != Why::Other {
             self.wrong(format!(
@@ -154,7 +155,8 @@ impl Life<'_> {
         let right = match said {
             Cancel::Cancelled => !finished && matches!(resolved, Some(Err(_))),
             Cancel::Finished => resolved.is_some(),
-            Cancel::Running => !handle.is_finished(),
+            // a waker that it wakes may drive the executor until that has ended
+            Cancel::Running => !handle.is_finished() || self.features.deeds,
             Cancel::Shared => !finished || !first,
         };
         if !right {
