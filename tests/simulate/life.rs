@@ -71,6 +71,8 @@ pub(crate) struct Findings {
     pub(crate) wrong: Vec<String>,
     pub(crate) histories: u64,
     pub(crate) not_looked: u64,
+    /// Histories that were rejected when a lie was told in them.
+    pub(crate) lies: u64,
     pub(crate) hash: Hash,
 }
 

@@ -21,6 +21,7 @@ mod faults;
 mod features;
 mod graphs;
 mod history;
+mod lies;
 mod life;
 mod random;
 mod watch;
@@ -41,6 +42,8 @@ const EPISODE: u64 = 1000;
 const THREADS: usize = 2;
 /// An episode that takes longer hangs.
 const HANGS: Duration = Duration::from_secs(120);
+/// Among so many submissions there are histories that were looked at, and lies.
+const MANY: u64 = 100_000;
 
 /// What is to be run.
 #[derive(Clone, Copy)]
@@ -90,6 +93,15 @@ struct Sum {
     wrong: u64,
     histories: u64,
     not_looked: u64,
+    lies: u64,
+}
+
+impl Sum {
+    /// Whether what was to be tested has been.
+    fn is_enough(&self) -> bool {
+        let looked = self.histories > 2 * self.not_looked && self.lies > 0;
+        self.submissions > 0 && (looked || self.submissions < MANY)
+    }
 }
 
 fn setting(name: &str) -> Option<u64> {
@@ -125,19 +137,24 @@ fn main() -> ExitCode {
         Some(episode) => episode..end.min(episode + 1),
         None => 0..end,
     };
-    let same = again_is_the_same(&plan);
+    let before = watched(move || before_all(&plan));
+    before.iter().for_each(|what| eprintln!("{what}"));
     let (hashes, sum) = run_all(&plan, episodes);
     let mut hash = Hash::default();
     hashes.iter().for_each(|word| hash.mix(*word));
-    let wrong = sum.wrong + u64::from(!same);
+    if !sum.is_enough() {
+        eprintln!("seed {}: too little was tested", plan.seed);
+    }
+    let wrong = sum.wrong + before.len() as u64 + u64::from(!sum.is_enough());
     println!(
         "{{\"seed\":{},\"submissions\":{},\"unresolved\":{},\"wrong\":{wrong},\"histories\":{},\
-         \"not_looked\":{},\"hash\":\"{:016x}\",\"seconds\":{:.1}}}",
+         \"not_looked\":{},\"lies\":{},\"hash\":\"{:016x}\",\"seconds\":{:.1}}}",
         plan.seed,
         sum.submissions,
         sum.unresolved,
         sum.histories,
         sum.not_looked,
+        sum.lies,
         hash.0,
         start.elapsed().as_secs_f64()
     );
@@ -147,21 +164,33 @@ fn main() -> ExitCode {
     }
 }
 
-/// Whether an episode that is run twice has the same hash.
-fn again_is_the_same(plan: &Plan) -> bool {
+/// What `f` comes to; a hang, or a panic in it, is the end.
+fn watched<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> T {
+    let (ended, ending) = mpsc::channel();
+    std::thread::spawn(move || ended.send(f()));
+    ending.recv_timeout(HANGS).unwrap_or_else(|error| {
+        eprintln!("what comes before the episodes hangs, or has panicked: {error}");
+        std::process::exit(1)
+    })
+}
+
+/// What is wrong with the simulation itself: that an episode has another hash when it is run a second time, or
+/// that histories are believed which cannot have been.
+fn before_all(plan: &Plan) -> Vec<String> {
+    let mut wrong = lies::that_are_believed();
     let short = Plan {
         end: 1,
         last: 300,
         ..*plan
     };
-    let same = short.run(0).hash == short.run(0).hash;
-    if !same {
-        eprintln!(
-            "seed {}: episode 0 has another hash the second time",
-            plan.seed
-        );
+    let seed = plan.seed;
+    let (once, again) = (short.run(0), short.run(0));
+    if once.hash != again.hash {
+        wrong.push(format!(
+            "seed {seed}: episode 0 has another hash the second time"
+        ));
     }
-    same
+    wrong
 }
 
 /// Runs these episodes, or as many as there is time for. Their hashes, in order.
@@ -212,6 +241,7 @@ fn run_all(plan: &Plan, episodes: Range<u64>) -> (Vec<u64>, Sum) {
             sum.wrong += findings.wrong.len() as u64;
             sum.histories += findings.histories;
             sum.not_looked += findings.not_looked;
+            sum.lies += findings.lies;
         }
     });
     hashes.sort_unstable();

@@ -13,6 +13,8 @@ const SUBMISSIONS: usize = 5;
 const EVENTS: usize = 40;
 /// States that are looked at for one history.
 const BUDGET: usize = 20_000;
+/// One history in so many is looked at a second time, with a lie in it.
+const LIE: u64 = 10;
 
 /// A history that is being recorded.
 pub(crate) struct Window {
@@ -266,9 +268,24 @@ impl Life<'_> {
         }
         self.findings.histories += 1;
         match window.history.check(BUDGET) {
+            Verdict::Fits if self.findings.histories.is_multiple_of(LIE) => {
+                self.lie(&window.history)
+            }
             Verdict::Fits => {}
             Verdict::NotLooked => self.findings.not_looked += 1,
             Verdict::DoesNotFit => self.wrong(format!("no order explains {:?}", window.history)),
+        }
+    }
+
+    /// Sees that a history does not fit any more when a lie is told at its end.
+    fn lie(&mut self, history: &History) {
+        let Some(lie) = history.with_a_lie() else {
+            return;
+        };
+        match lie.check(BUDGET) {
+            Verdict::Fits => self.wrong(format!("a lie is believed: {lie:?}")),
+            Verdict::NotLooked => {}
+            Verdict::DoesNotFit => self.findings.lies += 1,
         }
     }
 }
