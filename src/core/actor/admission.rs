@@ -363,3 +363,7 @@ impl Admission {
         self.bytes
     }
 }
+
+#[cfg(all(test, not(any(candlewick_loom, candlewick_shuttle))))]
+#[path = "admission_tests.rs"]
+mod tests;

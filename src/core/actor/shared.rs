@@ -456,3 +456,7 @@ impl Drop for DoneWait<'_> {
         }
     }
 }
+
+#[cfg(all(test, not(any(candlewick_loom, candlewick_shuttle))))]
+#[path = "shared_tests.rs"]
+mod tests;

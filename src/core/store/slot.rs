@@ -408,3 +408,7 @@ impl<K: Kind> Slot<K> {
         }
     }
 }
+
+#[cfg(all(test, not(any(candlewick_loom, candlewick_shuttle))))]
+#[path = "slot_tests.rs"]
+mod tests;
