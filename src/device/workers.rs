@@ -235,3 +235,57 @@ fn is_divided(op: &Op, inputs: &[&Tensor]) -> bool {
         _ => false,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::effort::WORTH_SHARING;
+    use std::time::Duration;
+
+    const WORTH: [usize; 2] = [WORTH_SHARING, PRODUCT_WORTH_SHARING];
+
+    fn eventually(mut happened: impl FnMut() -> bool) {
+        let start = Instant::now();
+        while !happened() {
+            assert!(start.elapsed() < Duration::from_secs(20));
+        }
+    }
+
+    /// Nobody is woken for a first step of less.
+    #[test]
+    fn others_are_woken_for_a_step_that_is_worth_their_help() {
+        for worth in WORTH {
+            let workers = Workers::new(Some(2));
+            assert!(!workers.help(WORTH_HELP - 1, worth).wake);
+            let help = workers.help(WORTH_HELP, worth);
+            assert!(help.wake && help.threads == 2, "{help:?}");
+        }
+    }
+
+    /// From some effort on a step is shared with those who are looking for work; below, never.
+    #[test]
+    fn a_step_that_is_worth_sharing_is_shared_with_those_who_are_awake() {
+        let workers = Workers::new(Some(2));
+        let wake_them = || {
+            let help = workers.help(WORTH_HELP, WORTH_SHARING);
+            workers.share(help, 0..8, |_| std::thread::yield_now());
+        };
+        for worth in WORTH {
+            eventually(|| {
+                wake_them();
+                assert_eq!(workers.help(worth - 1, worth).threads, 1);
+                let help = workers.help(worth, worth);
+                help.threads == 2 && !help.wake
+            });
+            // of such steps in a row one wakes somebody, and of shorter ones none
+            assert!((0..1000).all(|_| !workers.help(worth - 1, worth).wake));
+            eventually(|| workers.help(worth, worth).wake);
+        }
+    }
+
+    #[test]
+    fn one_thread_has_no_help() {
+        let help = Workers::new(Some(1)).help(usize::MAX, WORTH_SHARING);
+        assert!(!help.wake && help.threads == 1);
+    }
+}

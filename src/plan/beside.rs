@@ -82,7 +82,7 @@ fn is_small(step: &Step) -> bool {
 #[cfg(test)]
 mod tests {
     use super::super::{Passes, Plan, Planner, Step};
-    use super::arrange_from;
+    use super::{WORTH_HELP, arrange_from};
     use crate::graph::LazyTensor;
     use crate::graph::fragment::Fragment;
     use candle_core::{Device, Tensor};
@@ -121,6 +121,25 @@ mod tests {
     fn neither_few_small_ones_nor_large_ones() {
         assert!(plan(&[&branches(2, 16)]).beside.is_empty());
         assert!(plan(&[&branches(8, 512)]).beside.is_empty());
+    }
+
+    /// Two steps of so many simple operations that have nothing to do with each other.
+    fn two(efforts: [usize; 2]) -> usize {
+        let [x, y] = efforts.map(|effort| (leaf(1, effort) + 1.0).unwrap());
+        let plan = plan(&[&x, &y]);
+        let made: Vec<usize> = plan.steps.iter().map(Step::effort).collect();
+        assert_eq!(made, efforts);
+        plan.beside.iter().map(ExactSizeIterator::len).sum()
+    }
+
+    /// Together they are worth another thread from here on; one that is worth it by itself is divided instead.
+    #[test]
+    fn steps_run_side_by_side_from_the_effort_that_is_worth_help() {
+        const HALF: usize = WORTH_HELP / 2;
+        assert_eq!(two([HALF, HALF]), 2);
+        assert_eq!(two([HALF, HALF - 1]), 0);
+        assert_eq!(two([WORTH_HELP - 16, 16]), 2);
+        assert_eq!(two([WORTH_HELP, 16]), 0);
     }
 
     #[test]

@@ -128,3 +128,98 @@ impl Product {
         products.map(times).fold(0, usize::saturating_add)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Passes, Planner};
+    use super::*;
+    use crate::graph::LazyTensor;
+    use crate::graph::fragment::Fragment;
+    use candle_core::{CpuStorage, CustomOp1, D, DType, Device, Layout, Shape};
+
+    fn x(dims: &[usize], dtype: DType) -> LazyTensor {
+        LazyTensor::from(candle_core::Tensor::zeros(dims, dtype, &Device::Cpu).unwrap())
+    }
+
+    fn numbers(count: usize) -> LazyTensor {
+        x(&[count], DType::F32)
+    }
+
+    fn estimate_with(passes: Passes, y: &LazyTensor) -> Option<Duration> {
+        let fragment = Fragment::<()>::cut([y], |_| Ok(None)).unwrap();
+        Planner::new(passes, 0).prepare(fragment).plan.estimate()
+    }
+
+    fn estimate(y: &LazyTensor) -> Duration {
+        estimate_with(Passes::ALL, y).unwrap()
+    }
+
+    /// What a step of so many simple operations takes.
+    fn operations(count: usize) -> Duration {
+        let nanos = (count + STEP) as u64 * 1000 / IN_A_MICROSECOND as u64;
+        Duration::from_nanos(nanos)
+    }
+
+    /// A step of simple operations takes a microsecond for so many of them, its beginning and end included: with
+    /// one number less it takes less.
+    #[test]
+    fn a_microsecond_is_so_many_simple_operations() {
+        for micros in [1, 2, 50, 1000] {
+            let count = IN_A_MICROSECOND * micros - STEP;
+            let time = Duration::from_micros(micros as u64);
+            let takes = |count| estimate(&(numbers(count) + 1.0).unwrap());
+            assert_eq!(takes(count), time);
+            assert!(takes(count - 1) < time);
+            assert!(takes(count + 13) > time);
+        }
+    }
+
+    /// A function is worth several simple operations, more of them in f64; a root is a simple one.
+    #[test]
+    fn functions_take_longer_than_simple_operations() {
+        const N: usize = 10_000;
+        assert_eq!(estimate(&numbers(N).sqrt().unwrap()), operations(N));
+        assert_eq!(estimate(&numbers(N).exp().unwrap()), operations(8 * N));
+        let double = x(&[N], DType::F64).exp().unwrap();
+        assert_eq!(estimate(&double), operations(32 * N));
+        let softmax = x(&[100, 100], DType::F32).softmax(D::Minus1).unwrap();
+        assert_eq!(estimate(&softmax), operations(12 * N));
+    }
+
+    /// With few rows a product takes as long as reading its right side.
+    #[test]
+    fn a_product_reads_what_it_multiplies() {
+        let product = |rows| {
+            let right = x(&[64, 32], DType::F32);
+            estimate(&x(&[rows, 64], DType::F32).matmul(&right).unwrap())
+        };
+        assert_eq!(product(1), operations(2 * (1 + READING) * 64 * 32));
+        assert_eq!(product(100), operations(2 * (100 + READING) * 64 * 32));
+    }
+
+    /// Candle takes longer for each number that it reads or makes; how long code of the user's own takes is not
+    /// known, whatever stands beside it.
+    #[test]
+    fn what_candle_does_takes_longer_and_foreign_code_nobody_knows_how_long() {
+        const N: usize = 1000;
+        let exp = numbers(N).exp().unwrap();
+        let by_candle = estimate_with(Passes::NONE, &exp);
+        assert_eq!(by_candle, Some(operations(2 * N * CANDLE)));
+        let foreign = exp.apply_op1(Foreign, N, DType::F32).unwrap();
+        let beside = (&foreign + 1.0).unwrap();
+        for y in [&foreign, &beside] {
+            assert_eq!(estimate_with(Passes::ALL, y), None);
+        }
+    }
+
+    struct Foreign;
+
+    impl CustomOp1 for Foreign {
+        fn name(&self) -> &'static str {
+            "foreign"
+        }
+        fn cpu_fwd(&self, s: &CpuStorage, l: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
+            Ok((s.clone(), l.shape().clone()))
+        }
+    }
+}
