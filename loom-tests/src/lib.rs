@@ -22,6 +22,7 @@ pub mod scenarios {
     pub mod admission;
     pub mod batch;
     pub mod crew;
+    pub mod cut;
     pub mod driving;
     pub mod executor;
     pub mod grants;
@@ -53,13 +54,13 @@ pub struct Scenario {
     pub stale: bool,
     /// Outcomes that an exploration must have met.
     pub must_see: &'static [&'static str],
-    /// One execution.
+    /// What one execution runs.
     pub body: fn(),
 }
 
 macro_rules! scenarios {
     ($($module:ident :: $name:ident, $bound:expr, $stale:expr, [$($outcome:literal),*];)*) => {
-        /// All of them.
+        /// All scenarios.
         pub const SCENARIOS: &[Scenario] = &[$(Scenario {
             module: stringify!($module),
             name: stringify!($name),
@@ -249,6 +250,9 @@ scenarios! {
     launch::overlap_vs_close, Some(2), false, ["ran", "refused"];
     launch::overlap_vs_abort_cpu, Some(2), false, ["ran", "closed", "refused"];
     launch::overlap_vs_abort_gpu, Some(1), false, ["ran", "closed", "refused"];
+    cut::inner_vs_run, Some(2), false, ["mine", "the other's"];
+    cut::operand_lets_go, Some(2), false, ["computed", "found"];
+    cut::call_vs_run, Some(2), false, ["computed", "found"];
     tickets::read_before_told, Some(2), false, ["read before told", "one told", "both told"];
     tickets::told_in_order, Some(2), false, ["none told", "one told", "both told"];
     tickets::late_error_gpu, Some(2), false, ["two tickets", "three tickets", "the culprit again", "others again"];

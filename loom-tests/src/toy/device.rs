@@ -1,4 +1,4 @@
-//! The toy's device.
+//! The toy's device: an engine that adds numbers, and tickets that scenarios end.
 
 use super::*;
 use crate::core::actor::engine::{Bell, Engine, Inputs, Member, Results};
@@ -55,15 +55,15 @@ fn me() -> &'static str {
     ME.with(Cell::get)
 }
 
-/// Who ran what.
+/// Who ran what: what a fragment's last node adds, or that it is foreign, and the name of the thread.
 pub type Drivers = StdArc<StdMutex<Vec<(u32, &'static str)>>>;
 
-/// The toy device.
+/// The toy's engine.
 #[derive(Debug, Default)]
 pub struct ToyEngine {
     bound_to_owner: bool,
     goes_on: bool,
-    /// Whether the bell rings when a ticket ends: by a thread that ends them.
+    /// Whether the bell rings when a ticket ends, which a thread of the scenario does.
     rings: bool,
     runs: StdArc<StdAtomic>,
     order: StdArc<StdMutex<Vec<u32>>>,
@@ -71,7 +71,7 @@ pub struct ToyEngine {
     batches: StdArc<StdAtomic>,
     delay: Duration,
     kill: bool,
-    /// What the next ticket ends with.
+    /// How the next ticket ends.
     next: Ticket,
     device: StdArc<Device>,
     bell: Option<Bell>,
@@ -80,24 +80,24 @@ pub struct ToyEngine {
 /// How a ticket ends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Ticket {
-    /// Well.
+    /// It ends well.
     #[default]
     Well,
-    /// With an error.
+    /// It ends with an error.
     Late,
-    /// Not at all.
+    /// It never ends.
     Never,
 }
 
-/// A ticket of the toy: the device has ended as many as it says.
+/// A ticket of the toy. It has ended when the device has ended more tickets than its number.
 #[derive(Debug)]
 pub struct ToyTicket {
     number: usize,
     how: Ticket,
 }
 
-/// The device's side: how many tickets have ended. Scenarios end them, from a thread of their own, where
-/// the bell rings. Outside of the model; the bell is what orders.
+/// The device's side of the tickets, of an engine whose bell rings: a thread of the scenario ends them.
+/// The counts are outside of the model; what the bell does is what orders.
 #[derive(Debug, Default)]
 pub struct Device {
     issued: StdAtomic,
@@ -106,34 +106,34 @@ pub struct Device {
 }
 
 impl Device {
-    /// One more ticket has ended.
+    /// Ends one more ticket.
     pub fn end_one(&self) {
         self.ended.fetch_add(1, SeqCst);
         let bell = self.bell.lock().unwrap().clone();
         bell.expect("attached").ring();
     }
-    /// All that were issued have ended, and all that will be end at once.
+    /// Ends all tickets that were issued, and from now on each at once.
     pub fn end_all(&self) {
         self.ended.store(usize::MAX / 2, SeqCst);
         let bell = self.bell.lock().unwrap().clone();
         bell.expect("attached").ring();
     }
-    /// How many have ended; it may be ahead of those that were issued.
+    /// How many tickets have ended. This may be more than were issued.
     pub fn ended(&self) -> usize {
         self.ended.load(SeqCst)
     }
-    /// How many were issued.
+    /// How many tickets were issued.
     pub fn issued(&self) -> usize {
         self.issued.load(SeqCst)
     }
 }
 
 impl ToyEngine {
-    /// Like the CPU: any thread may drive, results are there at once.
+    /// An engine like the CPU: any thread may drive it, and results are there at once.
     pub fn cpu() -> Self {
         Self::default()
     }
-    /// Like a simple GPU: bound to the owner's thread, which waits for tickets itself.
+    /// An engine like a simple GPU: it is bound to the owner's thread, which waits for tickets itself.
     pub fn gpu() -> Self {
         Self {
             bound_to_owner: true,
@@ -141,7 +141,8 @@ impl ToyEngine {
             ..Self::default()
         }
     }
-    /// Like a GPU that tells when a ticket has ended: scenarios end them.
+    /// An engine like a GPU that tells when a ticket has ended, and the device by which a scenario ends
+    /// tickets.
     pub fn ringing() -> (Self, StdArc<Device>) {
         let engine = Self {
             rings: true,
@@ -150,26 +151,27 @@ impl ToyEngine {
         let device = engine.device.clone();
         (engine, device)
     }
-    /// Like the CPU, and batches wait for others. A model's clock runs out at the second look.
+    /// An engine like the CPU, whose batches wait for others to join: until the second look at a model's
+    /// clock.
     pub fn patient() -> Self {
         Self {
             delay: Duration::from_millis(1),
             ..Self::default()
         }
     }
-    /// How many fragments have been run. Outside of the model: it orders nothing.
+    /// A counter of the fragments that have been run. It is outside of the model and orders nothing.
     pub fn runs(&self) -> StdArc<StdAtomic> {
         self.runs.clone()
     }
-    /// What has been run, in its order: what each adds. Outside of the model as well.
+    /// What the fragments that have been run add, in their order. It is outside of the model as well.
     pub fn order(&self) -> StdArc<StdMutex<Vec<u32>>> {
         self.order.clone()
     }
-    /// On which thread it has been run: what each adds, or that it is foreign, and who ran it. Outside of the model as well.
+    /// Who ran which fragment. It is outside of the model as well.
     pub fn drivers(&self) -> Drivers {
         self.drivers.clone()
     }
-    /// How many batches of several have been begun. Outside of the model as well.
+    /// A counter of the batches of several that have been begun. It is outside of the model as well.
     pub fn batches(&self) -> StdArc<StdAtomic> {
         self.batches.clone()
     }
@@ -199,7 +201,7 @@ impl ToyEngine {
         }
     }
 
-    /// What the last value of a fragment adds, by which scenarios know it.
+    /// What the last node of a fragment adds, by which scenarios know the fragment.
     fn last(work: &Work) -> u32 {
         work.computed.last().map_or(0, |step| step.1)
     }
@@ -211,7 +213,7 @@ impl ToyEngine {
 
 impl Engine for ToyEngine {
     type Kind = Toy;
-    /// How many may still join.
+    /// How many fragments may still join.
     type Batch = usize;
     type Ticket = ToyTicket;
 
@@ -226,7 +228,7 @@ impl Engine for ToyEngine {
         self.bell = Some(bell);
         self.rings
     }
-    /// Only where it matters: a model's clock runs out at the second look.
+    /// There is a limit only for a ticket that never ends: a model's clock runs out at the second look.
     fn ticket_limit(&self) -> Option<Duration> {
         (self.next == Ticket::Never).then_some(Duration::from_millis(1))
     }
@@ -249,7 +251,7 @@ impl Engine for ToyEngine {
             hook();
         }
         for output in &work.outputs {
-            if let Some(origin) = output.node.as_ref().and_then(|node| node.origin.as_ref()) {
+            if let Some(origin) = output.node.as_ref().and_then(Tensor::origin) {
                 origin.forget();
             }
         }

@@ -9,19 +9,32 @@ use crate::core::store::NodeId;
 use crate::core::store::node_store::{Found, Held, NodeStore};
 use crate::core::store::slot::Lean;
 use crate::core::store::task::Payload;
-use crate::core::sync::Arc;
+use crate::core::sync::Ordering::{Acquire, Relaxed, Release};
+use crate::core::sync::{Arc, AtomicUsize};
 use smallvec::SmallVec;
 use std::cell::Cell;
 use std::sync::Arc as StdArc;
 use std::sync::atomic::AtomicUsize as StdAtomic;
 
-/// A node: a number to add to the sum of its operands. Names itself; its reference in the store is given
-/// back by hand.
+/// A node: a number to add to the sum of its operands. It does not let go of its name in the store, which
+/// scenarios do by hand.
 #[derive(Debug)]
 pub struct Node {
     pub(super) id: NodeId,
-    /// Nothing for a node that is known by its name alone: another tensor was submitted under it.
+    /// What it is made from; nothing for a node that is known by its name alone: another one was submitted
+    /// under it, or it is a placeholder.
     pub(super) origin: Option<Origin<Expr>>,
+    /// How many tensors refer to it, if they are counted.
+    tensors: Option<AtomicUsize>,
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        if self.tensors.is_some() {
+            // a look that does not come before this is a race, which loom sees
+            drop(self.origin.as_mut().and_then(Origin::take_mut));
+        }
+    }
 }
 
 /// What a node is made from.
@@ -32,33 +45,85 @@ pub struct Expr {
 }
 
 /// A reference to a node.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Tensor(Arc<Node>);
 
-/// A node that adds this to the sum of its operands.
-pub fn node(id: NodeId, add: u32, operands: &[&Tensor]) -> Tensor {
-    let operands = operands.iter().copied().cloned().collect();
-    Tensor(Arc::new(Node {
-        id,
-        origin: Some(Origin::new(Expr { add, operands })),
-    }))
+impl Clone for Tensor {
+    fn clone(&self) -> Self {
+        if let Some(tensors) = &self.0.tensors {
+            tensors.fetch_add(1, Relaxed); // ORDERING: Relaxed, as in `Arc`
+        }
+        Self(self.0.clone())
+    }
 }
 
-/// A node that was submitted before, by its name.
+impl Drop for Tensor {
+    fn drop(&mut self) {
+        if let Some(tensors) = &self.0.tensors {
+            tensors.fetch_sub(1, Release); // ORDERING: Release, as in `Arc`
+        }
+    }
+}
+
+/// A node that adds this to the sum of its operands, and to which the scenario keeps a tensor.
+pub fn node(id: NodeId, add: u32, operands: &[&Tensor]) -> Tensor {
+    Tensor::new(id, Some(Expr::new(add, operands)), None)
+}
+
+/// A node that adds this to the sum of its operands, and whose tensors are counted: a cut asks whether there
+/// is more than one. What refers to a counted node is counted as well. loom explores too few orders of
+/// asking its own `Arc` (tokio-rs/loom#156), and std's answers from any count that the thread may still see.
+pub fn counted(id: NodeId, add: u32, operands: &[&Tensor]) -> Tensor {
+    Tensor::new(
+        id,
+        Some(Expr::new(add, operands)),
+        Some(AtomicUsize::new(1)),
+    )
+}
+
+/// A node that was submitted before, by its name; or a placeholder.
 pub fn named(id: NodeId) -> Tensor {
-    Tensor(Arc::new(Node { id, origin: None }))
+    Tensor::new(id, None, None)
+}
+
+impl Expr {
+    fn new(add: u32, operands: &[&Tensor]) -> Self {
+        let operands = operands.iter().copied().cloned().collect();
+        Self { add, operands }
+    }
+}
+
+impl Node {
+    /// The name of the node.
+    pub fn id(&self) -> NodeId {
+        self.id
+    }
 }
 
 impl Tensor {
-    /// Its name.
+    fn new(id: NodeId, expr: Option<Expr>, tensors: Option<AtomicUsize>) -> Self {
+        let origin = expr.map(Origin::new);
+        Self(Arc::new(Node {
+            id,
+            origin,
+            tensors,
+        }))
+    }
+
+    /// What it is made from, to be looked at.
+    pub(super) fn origin(&self) -> Option<&Origin<Expr>> {
+        self.0.origin.as_ref()
+    }
+
+    /// The name of the node.
     pub fn id(&self) -> NodeId {
         self.0.id
     }
 
     /// Whether it still knows what it is made from.
     pub fn has_origin(&self) -> bool {
-        let origin = self.0.origin.as_ref();
-        origin.is_some_and(|origin| origin.read(|_| ()).is_some())
+        self.origin()
+            .is_some_and(|origin| origin.read(|_| ()).is_some())
     }
 }
 
@@ -91,28 +156,32 @@ pub fn slot_or_origin(
 }
 
 impl crate::core::cut::Tensor for Tensor {
-    type Node = Arc<Node>;
+    type Node = Node;
     type Expr = Expr;
     type Error = ToyError;
-    fn node(&self) -> &Arc<Node> {
+    fn node(&self) -> &Node {
         &self.0
     }
+    /// What is submitted is referred to by its work until the origin is forgotten, so that the count says it
+    /// all.
     fn is_shared(&self) -> bool {
-        true // any of them may be submitted
+        // ORDERING: Acquire, with the Release of those who let go of it: that they submitted it is seen.
+        let tensors = self.0.tensors.as_ref();
+        tensors.is_none_or(|tensors| tensors.load(Acquire) != 1)
     }
-    fn id(node: &Arc<Node>) -> NodeId {
+    fn id(node: &Node) -> NodeId {
         node.id
     }
-    fn origin(node: &Arc<Node>) -> Option<&Origin<Expr>> {
+    fn origin(node: &Node) -> Option<&Origin<Expr>> {
         node.origin.as_ref()
     }
     fn operands(expr: &Expr) -> &[Self] {
         &expr.operands
     }
-    fn is_placeholder(node: &Arc<Node>) -> bool {
+    fn is_placeholder(node: &Node) -> bool {
         node.origin.is_none()
     }
-    fn no_value(node: &Arc<Node>) -> ToyError {
+    fn no_value(node: &Node) -> ToyError {
         panic!("node {} was not submitted", node.id)
     }
 }
@@ -120,13 +189,13 @@ impl crate::core::cut::Tensor for Tensor {
 /// What a fragment does.
 #[derive(Debug, Default)]
 pub struct Work {
-    /// The number of values, of which the first are inputs or computed in this order.
+    /// How many values there are: numbered in the order in which they are read or computed.
     pub(super) values: usize,
     /// Which values are the results of other fragments, in the order of the inputs.
     pub(super) inputs: Vec<ValueId>,
     pub(super) computed: Vec<(ValueId, u32, Vec<ValueId>)>,
     pub(super) outputs: Vec<Output>,
-    /// Counts the work that exists.
+    /// A guard that counts the work that exists.
     pub alive: Alive,
     /// Code of the user's that runs as part of it.
     pub hook: Hook,
@@ -135,12 +204,18 @@ pub struct Work {
 #[derive(Debug)]
 pub(super) struct Output {
     pub(super) value: ValueId,
-    /// Forgets what it is made from when the work begins; nothing once it is given up.
-    pub(super) node: Option<Arc<Node>>,
+    /// The node, which forgets what it is made from when the work begins; nothing once the output is
+    /// given up.
+    pub(super) node: Option<Tensor>,
 }
 
 impl Work {
-    /// Work for outputs that none is cut for.
+    /// How many nodes it computes.
+    pub fn steps(&self) -> usize {
+        self.computed.len()
+    }
+
+    /// Work for so many outputs, which no graph was cut for.
     pub fn of(outputs: usize) -> Self {
         let outputs = (0..outputs).map(|_| Output {
             value: 0,
@@ -171,14 +246,28 @@ pub struct Fragment {
     work: Work,
     held: SmallVec<[Held<Toy>; 2]>,
     outputs: SmallVec<[ValueId; 1]>,
+    nodes: Vec<NodeId>,
+}
+
+impl Fragment {
+    /// How often a node is computed in it.
+    pub fn computes(&self, node: NodeId) -> usize {
+        self.nodes.iter().filter(|&&other| other == node).count()
+    }
+
+    /// How often the result of another fragment is read in it.
+    pub fn finds(&self, node: NodeId) -> usize {
+        let found = self.held.iter().map(|held| held.slot().id());
+        found.filter(|&other| other == node).count()
+    }
 }
 
 impl Gather<Tensor> for Fragment {
     type Submitted = Held<Toy>;
-    fn leaf(&mut self, _: ValueId, node: &Arc<Node>) {
+    fn leaf(&mut self, _: ValueId, node: &Node) {
         panic!("node {} is no leaf", node.id)
     }
-    fn submitted(&mut self, value: ValueId, _: &Arc<Node>, held: Held<Toy>) {
+    fn submitted(&mut self, value: ValueId, _: &Node, held: Held<Toy>) {
         self.work.values = value as usize + 1;
         self.work.inputs.push(value);
         self.held.push(held);
@@ -187,6 +276,7 @@ impl Gather<Tensor> for Fragment {
         self.work.values = value as usize + 1;
         let step = (value, node.expr.add, inputs.to_vec());
         self.work.computed.push(step);
+        self.nodes.push(node.node.id);
     }
     fn end(&mut self, outputs: SmallVec<[ValueId; 1]>) {
         self.outputs = outputs;
@@ -259,7 +349,7 @@ impl Request<ToyEngine> for Ask {
             return Err(error.clone());
         }
         let mut passed_over = 0;
-        let look = |node: &Arc<Node>| {
+        let look = |node: &Node| {
             let found = NodeStore::acquire(&self.store, node.id, lean);
             passed_over += u64::from(matches!(found, Found::PassedOver));
             Ok(found.held())
@@ -267,6 +357,8 @@ impl Request<ToyEngine> for Ask {
         let mut cut = Cut::new(look, Fragment::default());
         cut.ask(places.iter().map(|&place| &self.tensors[place]))?;
         let cut = cut.into;
+        let twice = cut.nodes.iter().find(|&&node| cut.computes(node) > 1);
+        assert_eq!(twice, None, "a node is computed twice in one fragment");
         self.store.count_recomputed(passed_over);
         Ok(cut)
     }
@@ -277,7 +369,7 @@ impl Request<ToyEngine> for Ask {
     }
     fn pack(&self, cut: Fragment, places: &[usize]) -> Packed<Toy> {
         let mut work = cut.work;
-        let nodes = places.iter().map(|&place| self.tensors[place].0.clone());
+        let nodes = places.iter().map(|&place| self.tensors[place].clone());
         let outputs = cut.outputs.iter().zip(nodes);
         work.outputs = outputs
             .map(|(&value, node)| Output {

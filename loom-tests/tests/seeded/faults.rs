@@ -1,7 +1,10 @@
 //! The table of faults. Paths are below `src`.
 
+use super::copy::STUCK;
+
+/// What loom says of accesses that nothing orders.
 const RACE: &str = "Causality violation";
-const STUCK: &str = "deadlock; threads";
+/// What loom says of threads that go round for ever.
 const ENDLESS: &str = "exceeded maximum number of branches";
 
 /// One fault: a passage of the core, what to put in its place, and how that is noticed.
@@ -122,6 +125,15 @@ faults! {
     "core/origin.rs": "self.word.fetch_update(Relaxed, Acquire, |w| {" => "self.word.fetch_update(Relaxed, Relaxed, |w| {", lean_vs_forget, "neither an origin nor a slot";
     "core/origin.rs": "(w & FORGOTTEN == 0).then_some(w + READER)" => "Some(w + READER)", forget_vs_readers, RACE;
     "core/origin.rs": "== READER | FORGOTTEN {" => "== FORGOTTEN {", forget_vs_readers, "an origin was left behind";
+    // the walk of a cut
+    "core/cut.rs": "operand.is_shared()" => "false", operand_lets_go, RACE;
+    "core/cut.rs": "self.enter(root, true, &mut open, pins)?" => "self.enter(root, false, &mut open, pins)?", inner_vs_run, RACE;
+    "core/cut.rs": "Some(pinned) => pins.push(pinned)," => "Some(pinned) => drop(pinned),", inner_vs_run, RACE;
+    "core/cut.rs": "None => continue," => "None => return self.source::<T>(node, shared).map(Some),", operand_lets_go, "is no leaf";
+    "core/cut.rs": "if shared && let Some(value) = self.numbering.get(T::id(node))" => "if false && let Some(value) = self.numbering.get(T::id(node))", inner_vs_run, "a node is computed twice";
+    "core/cut.rs": "        if open.shared {" => "        if false {", inner_vs_run, "a node is computed twice";
+    "core/cut.rs": "        self.numbering = Numbering::default();" => "", call_vs_run, "what was captured is met anew";
+    "core/cut.rs": "        self.numbering.put(placeholder, value);" => "", call_vs_run, "node 9 was not submitted";
     // parameter sets
     "core/versions.rs": "self.0.rcu(|old| match f(&old.value) {" => "let seen = self.snapshot();\n        self.0.rcu(|old| match f(&seen.value) {", updates_race, "an update was lost";
     "core/versions.rs": "number = old.number + 1;" => "number = 1;", updates_race, "no version of its own";
