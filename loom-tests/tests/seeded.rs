@@ -14,24 +14,36 @@ mod copy;
 #[path = "seeded/faults.rs"]
 mod faults;
 
-use copy::{Copy, text};
+use copy::{Copy, Ended, run};
 use faults::{FAULTS, Fault};
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Mutex;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use std::{env, fs, thread};
 
+/// No scenario takes as long, with a fault or without.
+const LIMIT: Duration = Duration::from_secs(300);
+
 impl Copy {
-    /// Whether a scenario passes in the copy as it is. A look of a few seconds: `cargo test` is
-    /// what runs them in full.
-    fn passes(&self, scenario: &str) -> Result<(), String> {
-        let mut run = self.run(scenario);
-        run.env("LOOM_MAX_DURATION", "5")
-            .env("LOOM_CHECKPOINT_INTERVAL", "1000");
-        let ran = run.output().expect("cargo");
-        let passed = ran.status.success() && text(&ran).contains("test result: ok. 1 passed");
-        passed.then_some(()).ok_or_else(|| text(&ran))
+    /// Builds the copy as it is, and says where its tests are.
+    fn build(&self) -> Result<PathBuf, String> {
+        self.built(&mut self.cargo())
+    }
+
+    /// Whether a scenario passes without a fault. It is a look of a few seconds: `cargo test` is what runs
+    /// all of it.
+    fn passes(&self, scenarios: &Path, scenario: &str) -> Result<(), String> {
+        let short = |run: &mut Command| {
+            run.env("LOOM_MAX_DURATION", "5")
+                .env("LOOM_CHECKPOINT_INTERVAL", "1000");
+        };
+        match run(scenarios, &format!("tests::{scenario}"), LIMIT, short) {
+            Ended::Passed(said) if said.contains("test result: ok. 1 passed") => Ok(()),
+            Ended::Stalled(said) => Err(format!("it stalls\n{said}")),
+            Ended::Passed(said) | Ended::Failed(said) => Err(said),
+        }
     }
 
     /// Seeds one fault, and says what is wrong if it is not caught.
@@ -49,13 +61,19 @@ impl Copy {
     }
 
     fn caught(&self, fault: &Fault) -> Result<(), String> {
-        self.build()
-            .map_err(|error| format!("does not build\n{error}"))?;
-        let ran = self.run(fault.scenario).output().expect("cargo");
-        let said = text(&ran);
-        if ran.status.success() {
-            Err("survives".into())
-        } else if !said.contains("running 1 test") {
+        let scenarios = self.build();
+        let scenarios = scenarios.map_err(|error| format!("does not build\n{error}"))?;
+        let said = match run(
+            &scenarios,
+            &format!("tests::{}", fault.scenario),
+            LIMIT,
+            |_| (),
+        ) {
+            Ended::Passed(_) => return Err("survives".into()),
+            Ended::Stalled(said) => return Err(format!("stalls\n{said}")),
+            Ended::Failed(said) => said,
+        };
+        if !said.contains("running 1 test") {
             Err(format!("there is no scenario {}", fault.scenario))
         } else if !said.contains(fault.message) {
             Err(format!("is caught, but not by {:?}\n{said}", fault.message))
@@ -65,6 +83,7 @@ impl Copy {
     }
 }
 
+/// The faults that are asked for, by a part of their text.
 fn chosen() -> Vec<&'static Fault> {
     let asked = env::var("CANDLEWICK_FAULT").unwrap_or_default();
     let all = FAULTS.iter();
@@ -83,8 +102,10 @@ fn work(
     faults: &Mutex<Vec<&'static Fault>>,
 ) -> Vec<String> {
     let mut wrong = Vec::new();
+    let built = copy.build();
+    let built = built.unwrap_or_else(|error| panic!("the copy does not build\n{error}"));
     while let Some(scenario) = take(scenarios, |left| left.pop_first()) {
-        if let Err(why) = copy.passes(scenario) {
+        if let Err(why) = copy.passes(&built, scenario) {
             wrong.push(format!("{scenario} does not pass without a fault\n{why}"));
         }
     }
@@ -107,6 +128,7 @@ fn work(
     wrong
 }
 
+/// Takes the next one of a list that several take from.
 fn take<L, T>(list: &Mutex<L>, next: impl FnOnce(&mut L) -> Option<T>) -> Option<T> {
     next(&mut list.lock().unwrap())
 }
@@ -121,7 +143,7 @@ fn every_fault_is_caught() {
     // From the end of the list, so turned round; one file's faults stay next to each other.
     let faults = Mutex::new(chosen.into_iter().rev().collect());
     let first = Copy::new("seeded", 0);
-    let built = first.build();
+    let built = first.build(); // for the others too, so far as they are the same
     built.unwrap_or_else(|error| panic!("the copy does not build\n{error}"));
     let several = thread::available_parallelism().map_or(1, |n| n.get().min(4));
     let others: Vec<_> = (1..several)

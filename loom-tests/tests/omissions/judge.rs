@@ -1,38 +1,48 @@
-//! Runs the scenarios against the mutants.
+//! Runs the tests against the mutants: the scenarios, and those that the core has of its own.
 
 use super::Numbered;
+use super::copy::{Ended, STUCK, run};
 use super::mutants::Mutant;
 use super::survivors::Explained;
 use candlewick_loom_tests::SCENARIOS;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 use std::{fmt, fs, thread};
 
-/// A scenario that takes longer hangs, which no passing one does.
-const HANGS: Duration = Duration::from_secs(60);
+/// No test takes longer than this beyond the time that a scenario explores.
+const LIMIT: Duration = Duration::from_secs(60);
+/// So many mutants are tried side by side.
 const WORKERS: usize = 2;
-/// How many scenarios a mutant meets before the next one has its turn.
+/// A mutant meets so many tests before the next mutant has its turn.
 const FIRST: usize = 8;
+/// A mutant with which so many tests have stalled is tried no further.
+const MOST_STALLS: usize = 3;
+
+/// The name of a test, as the harness prints it.
+type Test = &'static str;
 
 /// What became of a mutant.
 #[derive(Clone, Debug)]
 pub enum Verdict {
     /// It does not compile.
     Unviable,
-    /// This scenario fails, or hangs.
-    Caught(&'static str),
-    /// So many scenarios reach it, and all of them pass.
+    /// This test fails.
+    Caught(Test),
+    /// This test does not end, and nobody knows why; no other one fails that was tried.
+    Stalls(Test),
+    /// So many tests reach it, and all of them pass.
     Survives(usize),
-    /// The time was up.
+    /// The time was up before it had met all of its tests.
     NotLookedAt,
 }
 
 impl Verdict {
-    pub fn survives(&self) -> bool {
-        matches!(self, Verdict::Survives(_))
+    /// Whether it is to be explained, because no test has failed of those that were tried.
+    pub fn escapes(&self) -> bool {
+        matches!(self, Verdict::Survives(_) | Verdict::Stalls(_))
     }
 }
 
@@ -40,79 +50,98 @@ impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Verdict::Unviable => write!(f, "does not compile"),
-            Verdict::Caught(scenario) => write!(f, "caught by {scenario}"),
-            Verdict::Survives(0) => write!(f, "no scenario reaches it"),
-            Verdict::Survives(count) => write!(f, "passes {count} scenarios"),
+            Verdict::Caught(test) => write!(f, "caught by {test}"),
+            Verdict::Stalls(test) => write!(f, "stalls {test}"),
+            Verdict::Survives(0) => write!(f, "no test reaches it"),
+            Verdict::Survives(count) => write!(f, "passes {count} tests"),
             Verdict::NotLookedAt => write!(f, "not looked at"),
         }
     }
 }
 
-/// For each scenario that passes without a mutant, how long it takes and which mutants it reaches in
-/// that time.
+/// For each test that passes without a mutant, how long it takes and which mutants it reaches in that
+/// time.
 pub struct Reached {
-    scenarios: BTreeMap<&'static str, (Duration, BTreeSet<usize>)>,
+    tests: BTreeMap<Test, (Duration, BTreeSet<usize>)>,
     /// What has taken so long was not explored to its end, and may reach others yet.
     bound: Duration,
 }
 
-/// A build of the scenarios with mutants in it.
+/// A build of the tests with mutants in it.
 pub struct Trial {
-    pub test: PathBuf,
+    scenarios: PathBuf,
     /// How long a scenario explores.
-    pub bound: Duration,
+    bound: Duration,
     /// When the time is up.
-    pub until: Instant,
+    until: Instant,
+}
+
+/// A mutant that some of its tests have not caught.
+struct Candidate<'a> {
+    mutant: Numbered<'a>,
+    /// How many tests it has met.
+    met: usize,
+    /// Those of them that did not end.
+    stalled: Vec<Test>,
 }
 
 impl Trial {
-    /// Whether a scenario passes, in a process of its own: a deadlock aborts it.
-    fn passes(&self, scenario: &str, mutant: Option<usize>, hits: Option<&PathBuf>) -> bool {
-        let mut run = Command::new(&self.test);
-        run.args(["--exact", &format!("tests::{scenario}")])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .env("CANDLEWICK_COVERAGE", "0") // a fault is to be caught, not missed by all
-            .env("CANDLEWICK_SHIM", "weak")
-            .env("LOOM_MAX_DURATION", self.bound.as_secs().to_string())
-            .env("LOOM_CHECKPOINT_INTERVAL", "500")
-            .env_remove("CANDLEWICK_SHADOW")
-            .env_remove("LOOM_MAX_PREEMPTIONS");
-        if let Some(number) = mutant {
-            run.env("OMITTED", number.to_string());
-        }
-        if let Some(hits) = hits {
-            run.env("OMITTED_HITS", hits);
-        }
-        let mut process = run.spawn().expect("the scenarios");
-        let start = Instant::now();
-        loop {
-            if let Some(status) = process.try_wait().unwrap() {
-                return status.success();
-            }
-            if start.elapsed() > HANGS {
-                process.kill().unwrap();
-                process.wait().unwrap();
-                return false;
-            }
-            thread::sleep(Duration::from_millis(5));
+    /// Makes a trial of such a build, whose scenarios explore for this long, until the time is up.
+    pub fn new(scenarios: PathBuf, bound: Duration, until: Instant) -> Self {
+        Self {
+            scenarios,
+            bound,
+            until,
         }
     }
 
-    /// What becomes of a mutant in these scenarios, if the time suffices.
-    fn of(&self, mutant: Numbered, scenarios: &[&'static str]) -> Verdict {
-        for scenario in scenarios {
+    /// Lists the tests of this build.
+    fn tests(&self) -> Vec<Test> {
+        let mut list = Command::new(&self.scenarios);
+        let listed = list.args(["--list", "--format", "terse"]).output();
+        let listed = String::from_utf8(listed.expect("the scenarios").stdout).unwrap();
+        let tests = listed
+            .lines()
+            .filter_map(|line| line.strip_suffix(": test"));
+        tests.map(|test| &*test.to_owned().leak()).collect()
+    }
+
+    /// Runs a test with a mutant, and notes which mutants it hits.
+    fn run(&self, test: Test, mutant: Option<usize>, hits: Option<&PathBuf>) -> Ended {
+        run(&self.scenarios, test, LIMIT + self.bound, |run| {
+            run.env("LOOM_MAX_DURATION", self.bound.as_secs().to_string())
+                .env("LOOM_CHECKPOINT_INTERVAL", "500");
+            if let Some(number) = mutant {
+                run.env("OMITTED", number.to_string());
+            }
+            if let Some(hits) = hits {
+                run.env("OMITTED_HITS", hits);
+            }
+        })
+    }
+
+    /// Has a mutant meet these tests. There is a verdict unless the tests that it has not met may know
+    /// more.
+    fn meet(&self, candidate: &mut Candidate, tests: &[Test]) -> Option<Verdict> {
+        for test in tests {
             if Instant::now() > self.until {
-                return Verdict::NotLookedAt;
+                return Some(Verdict::NotLookedAt);
             }
-            if !self.passes(scenario, Some(mutant.0), None) {
-                return Verdict::Caught(scenario);
+            candidate.met += 1;
+            match self.run(test, Some(candidate.mutant.0), None) {
+                Ended::Passed(_) => {}
+                Ended::Failed(_) => return Some(Verdict::Caught(test)),
+                Ended::Stalled(said) if said.contains(STUCK) => return Some(Verdict::Caught(test)),
+                Ended::Stalled(_) => candidate.stalled.push(test),
+            }
+            if candidate.stalled.len() == MOST_STALLS {
+                return Some(Verdict::Stalls(candidate.stalled[0]));
             }
         }
-        Verdict::Survives(scenarios.len())
+        None
     }
 
-    /// What becomes of each of these, until the time is up. Those that the first scenarios do not
+    /// What becomes of each of these, until the time is up. Those that the first tests do not
     /// catch go to the end of the line, so that little time shows most of what is caught.
     pub fn of_all<'a>(
         &self,
@@ -120,32 +149,38 @@ impl Trial {
         reached: &Reached,
         explained: &Explained,
     ) -> Vec<(Numbered<'a>, Verdict)> {
-        let line = mutants.into_iter().map(|mutant| (mutant, 0));
+        let line = mutants.into_iter().map(|mutant| Candidate {
+            mutant,
+            met: 0,
+            stalled: Vec::new(),
+        });
         let line = Mutex::new(line.collect::<VecDeque<_>>());
         let work = || {
             let mut verdicts = Vec::new();
             loop {
                 let next = line.lock().unwrap().pop_front();
-                let Some((mutant, passed)) = next else {
+                let Some(mut candidate) = next else {
                     return verdicts;
                 };
-                let order = reached.order(mutant);
-                let until = if passed == 0 { FIRST } else { order.len() };
+                let (order, met) = (reached.order(candidate.mutant), candidate.met);
+                let until = if met == 0 { FIRST } else { order.len() };
                 let until = until.min(order.len());
-                let mut verdict = self.of(mutant, &order[passed..until]);
-                if verdict.survives() {
-                    if until < order.len() {
-                        line.lock().unwrap().push_back((mutant, until));
-                        continue;
-                    }
-                    verdict = Verdict::Survives(order.len());
+                let verdict = self.meet(&mut candidate, &order[met..until]);
+                if verdict.is_none() && until < order.len() {
+                    line.lock().unwrap().push_back(candidate);
+                    continue;
                 }
+                let verdict = verdict.unwrap_or(match candidate.stalled.first() {
+                    Some(test) => Verdict::Stalls(test),
+                    None => Verdict::Survives(order.len()),
+                });
+                let mutant = candidate.mutant;
                 match (&verdict, explained.explains(mutant.1)) {
-                    (Verdict::NotLookedAt, _) if passed > 0 => {
-                        println!("passes {passed} of {}: {}", order.len(), mutant.1)
+                    (Verdict::NotLookedAt, _) if met > 0 => {
+                        println!("passes {met} of {}: {}", order.len(), mutant.1)
                     }
                     (Verdict::NotLookedAt, _) => {}
-                    (Verdict::Survives(_), true) => println!("{} (explained)", mutant.1),
+                    (verdict, true) if verdict.escapes() => println!("{} (explained)", mutant.1),
                     (verdict, _) => println!("{} ({verdict})", mutant.1),
                 }
                 verdicts.push((mutant, verdict));
@@ -160,24 +195,24 @@ impl Trial {
 }
 
 impl Reached {
-    /// Runs every scenario once, without a mutant.
+    /// Runs every test once, without a mutant.
     pub fn look(trial: &Trial) -> Self {
-        let queue = Mutex::new(SCENARIOS.iter().map(|s| s.name).collect::<VecDeque<_>>());
+        let queue = Mutex::new(trial.tests().into_iter().collect::<VecDeque<_>>());
         let work = |worker: usize| {
             let (queue, mut found) = (&queue, BTreeMap::new());
-            let hits = trial.test.with_extension(format!("hits-{worker}"));
+            let hits = trial.scenarios.with_extension(format!("hits-{worker}"));
             loop {
                 let next = queue.lock().unwrap().pop_front();
-                let Some(scenario) = next else { return found };
+                let Some(test) = next else { return found };
                 let _ = fs::remove_file(&hits);
                 let began = Instant::now();
-                if !trial.passes(scenario, None, Some(&hits)) {
-                    println!("left out, since it fails without a mutant: {scenario}");
+                if !matches!(trial.run(test, None, Some(&hits)), Ended::Passed(_)) {
+                    println!("left out, since it does not pass without a mutant: {test}");
                     continue;
                 }
                 let numbers = fs::read_to_string(&hits).unwrap_or_default();
                 let numbers = numbers.lines().map(|line| line.parse().unwrap());
-                found.insert(scenario, (began.elapsed(), numbers.collect()));
+                found.insert(test, (began.elapsed(), numbers.collect()));
             }
         };
         let work = &work;
@@ -187,60 +222,65 @@ impl Reached {
             found.flatten().collect()
         });
         Self {
-            scenarios: found,
+            tests: found,
             bound: trial.bound,
         }
     }
 
-    /// As if all of them reached this mutant.
+    /// The same tests, as if all of them reached this mutant.
     pub fn of_any(&self, number: usize) -> Self {
-        let all = self.scenarios.iter();
-        let all = all.map(|(&scenario, (time, _))| (scenario, (*time, BTreeSet::from([number]))));
+        let all = self.tests.iter();
+        let all = all.map(|(&test, (time, _))| (test, (*time, BTreeSet::from([number]))));
         Self {
-            scenarios: all.collect(),
+            tests: all.collect(),
             bound: self.bound,
         }
     }
 
-    /// The scenarios that reach a mutant, or may if they explore for longer: those of its file first,
+    /// The tests that reach a mutant, or may if they explore for longer: those of its file first,
     /// and the quick ones first.
-    fn order(&self, (number, mutant): Numbered) -> Vec<&'static str> {
-        let scenarios = self.scenarios.iter();
-        let mut order: Vec<_> = scenarios
-            .map(|(&scenario, (time, reached))| {
-                let likely = is_likely(mutant, scenario);
+    fn order(&self, (number, mutant): Numbered) -> Vec<Test> {
+        let tests = self.tests.iter();
+        let mut order: Vec<_> = tests
+            .map(|(&test, (time, reached))| {
+                let likely = is_likely(mutant, test);
                 let reaches = reached.contains(&number) || (likely && *time >= self.bound);
-                (reaches, (!likely, *time, scenario))
+                (reaches, (!likely, *time, test))
             })
             .filter(|(reaches, _)| *reaches)
             .collect();
         order.sort();
-        order
-            .into_iter()
-            .map(|(_, (.., scenario))| scenario)
-            .collect()
+        order.into_iter().map(|(_, (.., test))| test).collect()
     }
 }
 
-/// Whether a scenario is of a module that is about the mutant's file.
-fn is_likely(mutant: &Mutant, scenario: &str) -> bool {
+/// Whether a test is a scenario of a module that is about the mutant's file.
+fn is_likely(mutant: &Mutant, test: Test) -> bool {
     let modules: &[&str] = match mutant.file {
-        "store/slot.rs" | "store/begun.rs" | "store/waiters.rs" => &["slot", "store", "turns"],
+        "store/slot.rs" | "store/begun.rs" | "store/waiters.rs" | "store/word.rs" => {
+            &["slot", "store", "turns"]
+        }
         "store/task.rs" => &["store", "withdraw", "turns"],
         "store/node_store.rs" => &["store", "launch"],
         "actor/turn.rs" | "actor/park.rs" => &["turn", "lending"],
         "actor/admission.rs" | "actor/admit.rs" => &["admission", "grants"],
         "actor/gate.rs" => &["driving", "lending", "executor"],
-        "actor/launch.rs" | "cut.rs" => &["launch", "random"],
+        "actor/launch.rs" => &["launch", "random"],
+        "cut.rs" => &["cut", "launch", "random"],
         "actor/flight.rs" => &["tickets"],
+        "actor/engine.rs" => &["tickets"],
+        "actor/line.rs" => &["turns", "urgency", "grants"],
         "actor/owner.rs" => &["executor", "batch", "tickets", "urgency"],
         "actor/shared.rs" | "actor/submission.rs" => &["executor", "lending", "withdraw"],
         "actor/event.rs" => &["executor", "turn"],
         "actor/driving.rs" => &["driving", "lending"],
         "actor/crew.rs" => &["crew"],
-        "origin.rs" => &["store"],
+        "origin.rs" => &["store", "cut"],
+        "panics.rs" => &["executor", "crew"],
+        "versions.rs" => &["versions"],
         _ => &[],
     };
-    let of = SCENARIOS.iter().find(|s| s.name == scenario);
+    let name = test.strip_prefix("tests::");
+    let of = SCENARIOS.iter().find(|s| Some(s.name) == name);
     of.is_some_and(|s| modules.contains(&s.module))
 }

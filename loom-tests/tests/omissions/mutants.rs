@@ -1,4 +1,4 @@
-//! The mutants: found in the syntax tree, kept as ranges of bytes of the source.
+//! Finds the mutants in the syntax tree, and keeps them as ranges of bytes of the source.
 
 use proc_macro2::{LineColumn, Span};
 use std::collections::BTreeMap;
@@ -11,18 +11,22 @@ use syn::{
     Arm, Attribute, Block, Expr, ExprPath, ImplItemFn, ItemFn, ItemMod, Local, Pat, Signature, Stmt,
 };
 
-/// The files of the protocols, below `src/core`.
+/// The files of the core, below `src/core`: all but the primitives and their stand-ins.
 pub const FILES: &[&str] = &[
     "store/slot.rs",
     "store/begun.rs",
     "store/task.rs",
     "store/node_store.rs",
     "store/waiters.rs",
+    "store/tag.rs",
+    "store/word.rs",
     "actor/turn.rs",
     "actor/admission.rs",
     "actor/admit.rs",
     "actor/gate.rs",
     "actor/launch.rs",
+    "actor/line.rs",
+    "actor/engine.rs",
     "actor/owner.rs",
     "actor/flight.rs",
     "actor/shared.rs",
@@ -33,31 +37,34 @@ pub const FILES: &[&str] = &[
     "actor/crew.rs",
     "origin.rs",
     "cut.rs",
+    "panics.rs",
+    "versions.rs",
 ];
 
-/// What a mutant does with the source.
+/// The change that a mutant makes to the source.
 #[derive(Clone, Debug)]
 pub enum Edit {
-    /// The statement is not there.
+    /// It leaves a statement out.
     Drop(Range<usize>),
-    /// The two statements are in the other order; with the whole row of such statements they are in.
+    /// It puts two statements in the other order. The third range is that of the row of such statements
+    /// in which they are.
     Swap(Range<usize>, Range<usize>, Range<usize>),
-    /// The memory ordering is another one.
+    /// It makes a memory ordering this one, which is weaker.
     Weaken(Range<usize>, &'static str),
 }
 
-/// One change to one file.
+/// A mutant: one change to one file.
 #[derive(Clone, Debug)]
 pub struct Mutant {
-    /// Below `src/core`.
+    /// The file that is changed, below `src/core`.
     pub file: &'static str,
     pub line: usize,
     pub edit: Edit,
     pub kind: String,
-    /// The first line of the statement; numbered from the second one on that reads the same.
+    /// The first line of the statement, with a number from the second one on that reads the same.
     pub text: String,
-    /// Whether the control flow or what a variable holds is another one: the compiler's complaint, if
-    /// any, is then elsewhere.
+    /// Whether the control flow or what a variable holds is changed: the compiler then complains
+    /// elsewhere, if it does.
     pub is_felt: bool,
 }
 
@@ -75,14 +82,15 @@ impl fmt::Display for Mutant {
 }
 
 impl Mutant {
-    /// What is written anew for it. Two of them enclose one another or do not touch.
+    /// The range of the source that is written anew. The ranges of two mutants enclose one another or do
+    /// not touch.
     pub fn range(&self) -> Range<usize> {
         match &self.edit {
             Edit::Drop(range) | Edit::Weaken(range, _) | Edit::Swap(_, _, range) => range.clone(),
         }
     }
 
-    /// What stands there instead.
+    /// The text that stands there instead.
     pub fn instead(&self, source: &str) -> String {
         match &self.edit {
             Edit::Drop(_) => String::new(),
@@ -133,7 +141,7 @@ struct Finder<'a> {
     file: &'static str,
     source: &'a str,
     found: Vec<Mutant>,
-    /// The last block of a `let`-`else`.
+    /// The range of the last block of a `let`-`else`, which has to leave.
     must_leave: Option<Range<usize>>,
 }
 
@@ -175,7 +183,7 @@ fn leaves(expr: &Expr) -> bool {
     matches!(expr, Expr::Return(_) | Expr::Break(_) | Expr::Continue(_))
 }
 
-/// What is found below an expression or a statement.
+/// Looks for calls, and for what leaves the block, below an expression or a statement.
 #[derive(Default)]
 struct Below {
     calls: bool,
@@ -285,7 +293,7 @@ impl<'ast> Visit<'ast> for Finder<'_> {
 }
 
 impl Finder<'_> {
-    /// The swaps of a row of statements.
+    /// Adds the swaps of a row of statements.
     fn swaps(&mut self, row: &[Span]) {
         let (Some(first), Some(last)) = (row.first(), row.last()) else {
             return;
@@ -300,7 +308,7 @@ impl Finder<'_> {
         }
     }
 
-    /// The effect of a match arm that is not a block.
+    /// Adds the effect of a match arm that is not a block, to be left out.
     fn effect_of(&mut self, arm: &Arm) {
         if matches!(
             &*arm.body,

@@ -1,8 +1,8 @@
-//! The list of the survivors that are explained.
+//! Reads the list of the mutants that escape for a reason.
 
 use super::mutants::Mutant;
 
-/// The lines of `survivors.txt`: `file | kind | text | reason`.
+/// The lines of `survivors.txt`, each of which is `file | kind | text | reason`.
 pub struct Explained(Vec<(String, String)>);
 
 impl Explained {
@@ -25,7 +25,7 @@ impl Explained {
         self.0.iter().any(|(explained, _)| *explained == key)
     }
 
-    /// The lines that are about no mutant.
+    /// The lines that are about no mutant that there is.
     pub fn stale(&self, all: &[Mutant]) -> Vec<String> {
         let keys: Vec<_> = all.iter().map(key).collect();
         let stale = self

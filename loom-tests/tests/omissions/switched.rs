@@ -41,15 +41,15 @@ pub mod omitted {
 }
 "#;
 
-/// A source with its mutants as branches.
+/// A source in which each mutant is a branch.
 pub struct Switched {
     pub text: String,
-    /// Where each mutant is in it.
+    /// The number of each mutant, and where it is in the text.
     pub places: Vec<(usize, Range<usize>)>,
 }
 
 impl Switched {
-    /// The innermost mutant at a line and a column, as the compiler counts them.
+    /// The number of the innermost mutant at a line and a column, as the compiler counts them.
     pub fn at(&self, line: usize, column: usize) -> Option<usize> {
         let at = self.offset(line, column)?;
         let around = self.places.iter().filter(|(_, place)| place.contains(&at));
@@ -57,7 +57,7 @@ impl Switched {
         innermost.map(|(number, _)| *number)
     }
 
-    /// The nearest one of these mutants.
+    /// The number of the mutant that is nearest to a line and a column, of these mutants.
     pub fn near(&self, line: usize, column: usize, of: impl Fn(usize) -> bool) -> Option<usize> {
         let at = self.offset(line, column)?;
         let places = self.places.iter().filter(|(number, _)| of(*number));
