@@ -8,14 +8,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Instant;
 
-/// What the executions of a scenario came to: how often, by outcome.
+/// Counts how often the executions of a scenario came to each outcome.
 mod counts {
     use std::collections::BTreeMap;
 
     pub(super) type Seen = BTreeMap<&'static str, usize>;
 
-    /// A model's threads all run on the thread that explores it. So each test has counts of its own,
-    /// and tests run side by side.
+    /// Counts for tests that run side by side: a model's threads all run on the thread that explores it,
+    /// so each test has counts of its own.
     #[cfg(any(candlewick_loom, candlewick_shuttle))]
     mod of_test {
         use super::Seen;
@@ -36,7 +36,7 @@ mod counts {
         }
     }
 
-    /// Of all threads: one test at a time.
+    /// Counts for real threads, which all tests share: one test runs at a time.
     #[cfg(not(any(candlewick_loom, candlewick_shuttle)))]
     mod of_test {
         use super::Seen;
@@ -56,7 +56,7 @@ mod counts {
     pub(super) use of_test::{alone, with};
 }
 
-/// Notes which of its outcomes an execution had. Outside of the model: it orders nothing.
+/// Notes which of its outcomes an execution had. That is outside of the model and orders nothing.
 pub fn saw(outcome: &'static str) {
     counts::with(|seen| *seen.entry(outcome).or_default() += 1);
 }
@@ -116,7 +116,7 @@ fn explore(scenario: &Scenario, f: impl Fn() + Send + Sync + 'static) {
     builder.check(f);
 }
 
-/// How many executions, where chance chooses them.
+/// How many executions there are where chance chooses them.
 #[cfg(not(candlewick_loom))]
 fn iterations() -> usize {
     let asked = std::env::var("CANDLEWICK_ITERATIONS").ok();
@@ -131,7 +131,8 @@ fn explore(_: &Scenario, f: impl Fn() + Send + Sync + 'static) {
     }
 }
 
-/// Some scenarios wait for a clock: they stop at `CANDLEWICK_SECONDS`, but not before the tenth time.
+/// Runs a scenario again and again on real threads. Some wait for a clock: a scenario stops at
+/// `CANDLEWICK_SECONDS`, but not before its tenth execution.
 #[cfg(not(any(candlewick_loom, candlewick_shuttle)))]
 fn explore(_: &Scenario, f: impl Fn() + Send + Sync + 'static) {
     let asked = std::env::var("CANDLEWICK_SECONDS").ok();

@@ -12,7 +12,7 @@ pub fn spawn<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> JoinH
     thread::spawn("t".into(), f).expect("a thread")
 }
 
-/// Another thread submits these nodes, for the owner to run.
+/// Starts a thread that submits these nodes, for the owner to run.
 pub fn post_beside(ex: &Ex, tensors: &[&Tensor]) -> JoinHandle<Sub> {
     let ex = ex.clone();
     let tensors: Vec<Tensor> = tensors.iter().copied().cloned().collect();
@@ -47,7 +47,8 @@ pub fn saw_end(end: &End, value: u32) {
     }
 }
 
-/// Notes how node 1 ended, which was submitted while the owner was lost: before that, or with it.
+/// Notes how node 1 ended, which was submitted while the owner was lost: with its value, or with the
+/// loss.
 pub fn saw_loss(submission: Option<&Sub>, wait: fn(&Sub) -> End) {
     saw(match submission.map(wait) {
         Some(Outcome::Ready(2)) => "before",
@@ -76,8 +77,8 @@ pub fn saw_batches(batches: &StdAtomic) {
     });
 }
 
-/// Notes whether this work ran on the caller's thread. Foreign work ran on the owner's, or on that of its
-/// submitter, if that is named here.
+/// Notes whether this work ran on the caller's thread, and checks that foreign work ran on the owner's,
+/// or on that of its submitter if that one is named here.
 pub fn check_drivers(drivers: &Drivers, work: u32, submitter: Option<&str>) {
     for &(what, driver) in drivers.lock().unwrap().iter() {
         let may = what != FOREIGN || driver == "owner" || Some(driver) == submitter;
@@ -91,7 +92,7 @@ pub fn check_drivers(drivers: &Drivers, work: u32, submitter: Option<&str>) {
     }
 }
 
-/// Node 1 is submitted while the executor closes: refused, or accepted and run. Never lost.
+/// Submits node 1 while the executor closes: it is refused, or it is accepted and run. It is never lost.
 pub fn races_close(engine: ToyEngine, submit: fn(&Ex) -> Option<Sub>, wait: fn(&Sub) -> End) {
     let ex = start(1, engine);
     let e = ex.clone();
@@ -107,7 +108,7 @@ pub fn races_close(engine: ToyEngine, submit: fn(&Ex) -> Option<Sub>, wait: fn(&
     nothing_left(&ex, [1]);
 }
 
-/// Node 1 is submitted while the executor is aborted: run, closed or refused. Never lost.
+/// Submits node 1 while the executor is aborted: it is run, closed or refused. It is never lost.
 pub fn races_abort(engine: ToyEngine, submit: fn(&Ex) -> Option<Sub>, wait: fn(&Sub) -> End) {
     let ex = start(1, engine);
     let e = ex.clone();

@@ -17,7 +17,7 @@ pub enum Toy {}
 /// A failure of the toy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ToyError {
-    /// The work said so, or an input had failed.
+    /// The work is such that it fails, or an input had failed.
     Failed,
     /// The work panicked.
     Panicked,
@@ -27,7 +27,7 @@ pub enum ToyError {
     NeverSent,
     /// A ticket did not end within its limit.
     Overdue,
-    /// The device said so.
+    /// The device said so when a ticket ended.
     Late,
 }
 
@@ -49,7 +49,7 @@ pub const NEVER_ENDS: u32 = 1004;
 pub const SHY: u32 = 2001;
 /// Work that goes together with others like it: it adds two.
 pub const TOGETHER: u32 = 2002;
-/// The same, and its operation panics wherever it runs.
+/// Work that goes together with such work, and whose operation panics wherever it runs.
 pub const WRECKS: u32 = 2003;
 /// Work that runs code of the user's: only its submitter and the owner run it. It adds three.
 pub const FOREIGN: u32 = 3001;

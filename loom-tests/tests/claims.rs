@@ -22,9 +22,11 @@
 //!
 //! ```text
 //! cargo test --release --test claims -- --nocapture              # with the numbers of states
-//! cargo test --release --test claims -- --ignored --nocapture    # larger, in minutes
+//! cargo test --release --test claims -- --ignored --nocapture    # larger, in minutes: `bash .ci/deep claims`
 //! ```
 
+#[path = "claims/cut.rs"]
+mod cut;
 #[path = "claims/explore.rs"]
 mod explore;
 #[path = "claims/graph.rs"]
@@ -68,7 +70,7 @@ const TWO: Rule = Rule {
     capacity: 2,
     ..PLAIN
 };
-/// All that may happen while the executor is open.
+/// Everything may happen that happens while the executor is open.
 const OPEN: Rule = Rule {
     cancel: true,
     refuse: true,
@@ -95,7 +97,7 @@ const REFUSE: Rule = Rule {
     ..PLAIN
 };
 
-/// With one permit, so that a line forms.
+/// The executor may close, with one permit, so that a line forms.
 const CLOSE: Rule = closing(Close::Orderly, ONE);
 
 const fn size(nodes: usize, requests: usize, outputs: usize) -> Size {
@@ -131,8 +133,8 @@ fn explored(size: Size, rule: Rule) -> Explored {
     explored
 }
 
-/// Nothing is found under these rules, and all of `met` has happened; under each with cancelling, both
-/// sides of the bound of the husks were met.
+/// Checks that nothing is found under these rules, and that all of `met` has happened; under each with
+/// cancelling, both sides of the bound of the husks were met.
 fn holds(size: Size, rules: &[Rule], met: &[Met]) {
     let mut all = 0;
     for &rule in rules {
@@ -292,7 +294,7 @@ const FAULTS: &[(Size, Rule, Fault, Broken)] = &[
     (SMALL, CLOSE, Fault::LeaveEarly, Broken::Unheard),
 ];
 
-/// What is seeded into the rule is found, is what is expected, and is not there without it.
+/// Checks that what is seeded into the rule is found, is what is expected, and is not there without it.
 fn finds(size: Size, rule: Rule, fault: Fault, expected: Broken) {
     holds(size, &[rule], &[]);
     let Some((broken, history)) = explored(size, rule.with(fault)).found else {

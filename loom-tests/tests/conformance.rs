@@ -30,7 +30,7 @@ impl Rng {
     }
 }
 
-/// Counts, when it is dropped, in a counter of its side.
+/// A value that counts in its side's counter when it is dropped.
 struct Counted(u64, StdArc<AtomicUsize>);
 
 impl Drop for Counted {
@@ -39,7 +39,7 @@ impl Drop for Counted {
     }
 }
 
-/// How many have been dropped, in the model and in the real thing.
+/// How many values have been dropped, in the model and in the real crate.
 #[derive(Default)]
 struct Drops {
     model: StdArc<AtomicUsize>,
@@ -167,7 +167,8 @@ fn maps(seed: u64) {
     drops.check(seed);
 }
 
-/// The model keeps every value as long as it lives, so only the answers are compared.
+/// Compares the answers of the two swaps, and not when values are dropped: the model keeps every value
+/// as long as it lives.
 fn swaps(seed: u64) {
     use candlewick_loom_tests::core::sync::Arc;
     let mut rng = Rng::new(seed);

@@ -14,7 +14,7 @@ use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc as StdArc, Mutex as StdMutex};
 
-/// All that `f` came to, and in how many executions.
+/// All outcomes that `f` came to, and in how many executions.
 fn outcomes<T>(f: impl Fn() -> T + Send + Sync + 'static) -> (usize, BTreeSet<T>)
 where
     T: Ord + Send + Clone + 'static,
@@ -108,7 +108,7 @@ fn the_shadow_word_brings_the_orders_back() {
     assert_eq!(update, set([0, 1]));
 }
 
-/// And they synchronise nothing that was not synchronised.
+/// The facade's atomics synchronise nothing that was not synchronised.
 #[test]
 fn the_shadow_word_orders_nothing() {
     use candlewick_loom_tests::core::sync::AtomicUsize;
@@ -195,7 +195,7 @@ fn load_buffering_is_not_explored() {
     );
 }
 
-/// No spurious wake-ups of a condition variable: an `if` in the place of a `while` passes.
+/// Condition variables have no spurious wake-ups: an `if` in the place of a `while` passes.
 #[test]
 fn condition_variables_do_not_wake_for_no_reason() {
     let objection = objection(|| {

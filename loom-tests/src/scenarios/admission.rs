@@ -78,7 +78,7 @@ pub fn bytes_vs_release() {
     assert_eq!((admission.queued(), admission.queued_bytes()), (0, 0));
 }
 
-/// One who was granted a permit gives up: it goes to the next in line.
+/// One who was granted a permit gives up: the permit goes to the next in line.
 pub fn baton() {
     let admission = Arc::new(Admission::new(1, 9));
     admission.try_acquire(ONE).unwrap();
@@ -219,8 +219,8 @@ pub fn permit_means_room() {
     t.join().unwrap();
 }
 
-/// The same for one who is served in line, by somebody else than the giver: a quitter that stood
-/// before it.
+/// A permit stands for a place in the channel also for one who is served in line by a quitter that stood
+/// before it, and not by the giver.
 pub fn passed_on_means_room() {
     let admission = Arc::new(Admission::new(1, 9));
     let (sender, receiver) = channel::bounded::<u32>(1);
@@ -244,7 +244,8 @@ pub fn passed_on_means_room() {
     drop(giver.join().unwrap());
 }
 
-/// The same for one who comes to the line when the permit is back already.
+/// A permit stands for a place in the channel also for one who comes to the line when the permit is back
+/// already.
 pub fn lined_up_means_room() {
     let admission = Arc::new(Admission::new(1, 9));
     let (sender, receiver) = channel::bounded::<u32>(1);

@@ -62,7 +62,7 @@ pub fn gather_vs_cancel() {
     ended(&ex, &batches, &[1, 2]);
 }
 
-/// One that spoils the batch runs by itself, and the other again.
+/// A member that spoils the batch runs by itself, and the others run again.
 pub fn spoiler_runs_apart() {
     all_end(&[
         (TOGETHER, &[], Outcome::Ready(2)),
@@ -77,7 +77,7 @@ pub fn wrecked_batch() {
     all_end(&[(WRECKS, &[], failed), (TOGETHER, &[], Outcome::Ready(2))]);
 }
 
-/// What waits for a member is no member.
+/// A fragment that waits for a member of a batch is no member of it.
 pub fn dependent_stays_behind() {
     all_end(&[
         (TOGETHER, &[], Outcome::Ready(2)),

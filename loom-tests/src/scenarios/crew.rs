@@ -10,11 +10,11 @@ use std::sync::atomic::Ordering::SeqCst;
 
 /// Parts that are handed out: each is done once, by whoever takes it.
 struct Parts {
-    /// Outside of the model: it orders nothing.
+    /// The number of the next part. It is outside of the model and orders nothing.
     next: AtomicUsize,
     done: Vec<Part>,
     workers: AtomicUsize,
-    /// Whether the other is let in between two parts.
+    /// Whether the other thread is let in between two parts.
     slow: bool,
 }
 
@@ -57,7 +57,7 @@ impl Parts {
         }
     }
 
-    /// Checks that, and notes who did them.
+    /// Checks that every part was done once, and notes whether one thread did all of them.
     fn check(&self) {
         self.all_done();
         saw(match self.workers.load(SeqCst) {
@@ -116,7 +116,8 @@ pub fn share_parts() {
     parts.all_done();
 }
 
-/// Two callers: one has the crew, or one after the other.
+/// Two threads share work with one crew: one of them has the crew and the other does its work alone, or
+/// one has it after the other.
 pub fn two_callers() {
     let crew = Arc::new(crew());
     let c = crew.clone();

@@ -29,12 +29,12 @@ pub fn submit_await_close() {
     nothing_left(&ex, [1]);
 }
 
-/// Submitting races with closing: refused, or accepted and run. Never lost.
+/// Submitting races with closing: the work is refused, or it is accepted and run. It is never lost.
 pub fn submit_vs_close() {
     races_close(ToyEngine::gpu(), |ex| submit(ex, 1, 2, &[]), wait_async);
 }
 
-/// Submitting races with aborting: run, closed or refused. Never lost.
+/// Submitting races with aborting: the work is run, closed or refused. It is never lost.
 pub fn submit_vs_abort() {
     races_abort(ToyEngine::gpu(), |ex| submit(ex, 1, 2, &[]), wait_async);
 }
@@ -131,8 +131,8 @@ pub fn same_node() {
     nothing_left(&ex, [1]);
 }
 
-/// A fragment that depends on another thread's claim, whose message may still be on its way:
-/// it runs after it.
+/// A fragment depends on another thread's claim, whose message may still be on its way: it runs after
+/// what was claimed.
 pub fn dependency_order() {
     let ex = start(2, ToyEngine::gpu());
     let e = ex.clone();
@@ -175,8 +175,8 @@ pub fn dropped_claim() {
     nothing_left(&ex, [1, 2]);
 }
 
-/// Of two outputs one is cancelled and a second thread shares the other: who comes for the first later
-/// finds its slot, or what it is made of. Never neither.
+/// Of two outputs one is cancelled, and a second thread shares the other: who comes for the first one
+/// later finds its slot, or what it is made from.
 pub fn given_up_beside() {
     let ex = start(2, ToyEngine::gpu());
     let tensors = [1, 2].map(|id| node(id, 5, &[]));

@@ -45,7 +45,7 @@ impl InLine {
         let look = Context::from_waker(&self.waker);
         admission.poll_acquire(ONE, &self.tag, &mut self.place, &look)
     }
-    /// Leaves the line: whether the owner is to be called.
+    /// Leaves the line, and says whether the owner is to be called.
     fn leave(&self, admission: &Admission) -> bool {
         admission.leave(self.place.expect("in line"))
     }
@@ -84,7 +84,7 @@ pub fn class_in_line() {
     assert!(middle.is_granted(), "a permit was lost");
 }
 
-/// Two permits come back, and two producers stand in line, one of them twice: each has one.
+/// Two permits come back while two producers stand in line, one of them twice: each producer has one.
 pub fn turns_in_line() {
     let admission = full(2);
     let first = InLine::new(&admission, 1, Priority::Normal);
@@ -98,7 +98,8 @@ pub fn turns_in_line() {
     assert!(!again.is_granted(), "more permits than places");
 }
 
-/// A permit lapses while its taker comes: it has that one, or lines up anew. There is one either way.
+/// A grant lapses while its taker comes: the taker has that permit, or lines up anew and has it then.
+/// There is one permit either way.
 pub fn lapse_vs_taker() {
     let admission = full(1);
     let mut taker = InLine::new(&admission, 1, Priority::Normal);
@@ -120,7 +121,7 @@ pub fn lapse_vs_taker() {
     admission.try_acquire(ONE).expect("the line is over");
 }
 
-/// A permit lapses while its taker comes, and another one stands behind: one of the two has it.
+/// A grant lapses while its taker comes, and another one stands behind: one of the two has the permit.
 pub fn lapse_vs_next() {
     let admission = full(1);
     let mut taker = InLine::new(&admission, 1, Priority::Normal);
@@ -145,7 +146,8 @@ pub fn lapse_vs_next() {
     saw(if lapsed { "lapsed" } else { "in time" });
 }
 
-/// Closing takes a grant back while its taker comes: it has it, and gives it back, or is refused.
+/// Closing takes a grant back while its taker comes: the taker has the permit and gives it back, or is
+/// refused.
 pub fn close_vs_taker() {
     let admission = full(1);
     let mut taker = InLine::new(&admission, 1, Priority::Normal);
@@ -169,7 +171,7 @@ pub fn close_vs_taker() {
     assert!(admission.is_drained(), "a permit is missing");
 }
 
-/// Closing takes a grant back while it lapses: once.
+/// Closing takes a grant back while it lapses: its permit comes back once.
 pub fn close_vs_lapse() {
     let admission = full(2);
     let first = InLine::new(&admission, 1, Priority::Normal);
@@ -189,7 +191,7 @@ pub fn close_vs_lapse() {
     assert!(first.is_granted());
 }
 
-/// Asks for a permit once: whether it stands in line now.
+/// Asks for a permit once, and says whether it stands in line now.
 fn admit_once(admit: std::pin::Pin<&mut impl Future>) -> bool {
     let poll = admit.poll(&mut Context::from_waker(Waker::noop()));
     poll.is_pending()
@@ -278,7 +280,8 @@ pub fn dropped_grant_goes_on() {
     step_down(&ex);
 }
 
-/// A wait in line is dropped with its grant while the executor closes: the owner does not wait for it.
+/// A wait in line is dropped with its grant while the executor closes: the owner does not wait for the
+/// permit.
 pub fn close_vs_dropped_grant() {
     let ex = start(1, ToyEngine::gpu());
     let held = ex.try_admit(0).expect("room");

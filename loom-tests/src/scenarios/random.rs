@@ -43,7 +43,7 @@ pub fn programs_ringing() {
     execute(Device::Ringing);
 }
 
-/// Work that exists, by its launch.
+/// For each launch a counter of its work that exists.
 type Counted = StdArc<StdMutex<Vec<StdArc<StdAtomic>>>>;
 
 /// An admission that was polled and not dropped.
@@ -94,7 +94,7 @@ fn drawn() -> u64 {
     NEXT.fetch_add(1, SeqCst) as u64
 }
 
-/// Keeps the seed of the execution for the message of a deadlock, which unwinds nothing.
+/// Has a panic's message say the seed of the execution: a deadlock unwinds nothing.
 fn announce(seed: u64) {
     use std::cell::Cell;
     use std::sync::Once;
@@ -168,7 +168,8 @@ fn execute(device: Device) {
 }
 
 impl Stage {
-    /// The part of one thread.
+    /// Does what one thread of the program does, and returns the submissions that are to be looked at
+    /// again.
     fn play(&self, thread: usize) -> Vec<Kept> {
         let mut kept = Vec::new();
         for op in &self.program.threads[thread] {
@@ -309,7 +310,7 @@ impl Stage {
         Some(kept)
     }
 
-    /// Every output has ended, in a way for which there is a reason.
+    /// Checks that every output has ended in a way for which the program has a reason.
     fn check(&self, kept: &Kept) {
         let may = self.program.may();
         for (slot, &output) in kept.sub.outputs().iter().zip(&kept.outputs) {
@@ -341,7 +342,7 @@ impl Stage {
         }
     }
 
-    /// Everything has ended; then nothing is left.
+    /// Closes the executor, checks how everything has ended, and that nothing is left.
     fn finish(self, kept: Vec<Kept>) {
         if cfg!(candlewick_loom) {
             step_down(&self.ex);

@@ -29,7 +29,7 @@ pub fn publish_vs_peek() {
     t.join().unwrap();
 }
 
-/// `is_finished`, and then a look that must find it.
+/// One who finds a slot finished finds its value when it looks.
 pub fn publish_vs_is_finished() {
     let slot = slot();
     let s = slot.clone();
@@ -43,7 +43,7 @@ pub fn publish_vs_is_finished() {
     t.join().unwrap();
 }
 
-/// Cancelling and beginning race: one wins, everybody agrees.
+/// Cancelling and beginning race: one of them wins, and everybody agrees which.
 pub fn cancel_vs_run() {
     let slot = slot();
     let (a, c) = (slot.clone(), slot.clone());
@@ -111,7 +111,7 @@ pub fn cancel_vs_share() {
     }
 }
 
-/// The last reference goes while the owner begins: withdrawn or run, not both.
+/// The last reference goes while the owner begins: the work is withdrawn or run, and not both.
 pub fn withdraw_vs_begin() {
     let slot = slot();
     let s = slot.clone();
@@ -160,7 +160,8 @@ fn shared() {
     is::<crate::core::store::slot::Slot<Toy>>();
 }
 
-/// What has been issued ends with another result than that: a look finds nothing or the last one.
+/// What has been issued ends with another result than the one that was issued: a look finds nothing or
+/// the last one.
 pub fn issue_vs_peek() {
     let slot = slot();
     let s = slot.clone();
@@ -179,8 +180,8 @@ pub fn issue_vs_peek() {
     t.join().unwrap();
 }
 
-/// The launch that claimed it fails: its waiter gets the error, and a later submission has it computed
-/// anew.
+/// The launch that claimed a slot fails: who waits for it gets the error, and a later submission has the
+/// node computed anew.
 pub fn refuse_vs_await() {
     let slot = slot();
     let s = slot.clone();
@@ -190,7 +191,8 @@ pub fn refuse_vs_await() {
     t.join().unwrap();
 }
 
-/// The launch that claimed it fails while the owner ends everything: one of them does it.
+/// The launch that claimed a slot fails while the owner ends everything: the slot ends by one of the
+/// two.
 pub fn refuse_vs_close() {
     let slot = slot();
     let s = slot.clone();
@@ -220,8 +222,7 @@ pub fn lean_vs_begin() {
     t.join().unwrap();
 }
 
-/// More submissions refer to a slot than its word may count: the process ends, and here it panics. On
-/// real threads that takes too many.
+/// More submissions refer to a slot than its word may count: the process ends, for which a model panics.
 #[cfg(any(candlewick_loom, candlewick_shuttle))]
 pub fn too_many_references() {
     const MANY: usize = 40;
@@ -236,6 +237,6 @@ pub fn too_many_references() {
     t.join().unwrap();
 }
 
-/// The same.
+/// On real threads nothing is explored: it would take too many references.
 #[cfg(not(any(candlewick_loom, candlewick_shuttle)))]
 pub fn too_many_references() {}

@@ -33,7 +33,7 @@ impl State {
     }
 }
 
-/// The owner's thread: takes the turn, receives, rests, until it has `n` messages.
+/// Does what the owner's thread does, until it has `n` messages: it takes the turn, receives and rests.
 fn own(turn: &Turn, state: &State, receiver: &channel::Receiver<u32>, n: usize) {
     let mut got = 0;
     while got < n {
@@ -93,7 +93,7 @@ pub fn borrow_vs_owner() {
     owner.join().unwrap();
 }
 
-/// Calling the owner while it is about to rest: it sees why.
+/// The owner is called while it is about to rest: it sees why.
 pub fn call_vs_rest() {
     let turn = Arc::new(Turn::new());
     let reason = Arc::new(AtomicUsize::new(0));
@@ -118,7 +118,7 @@ pub fn call_vs_rest() {
     owner.join().unwrap();
 }
 
-/// Two would-be borrowers of one message.
+/// Two threads would borrow the turn for one message: one of them has it.
 pub fn two_borrowers() {
     let (turn, state) = (Arc::new(Turn::new()), State::new());
     turn.posted();
@@ -139,7 +139,7 @@ pub fn two_borrowers() {
     saw(if mine { "mine" } else { "the other's" });
 }
 
-/// Two senders: the one that comes second does not wake the owner, and need not.
+/// Two threads send: the one that comes second does not wake the owner, and need not.
 pub fn two_posts() {
     let (turn, state) = (Arc::new(Turn::new()), State::new());
     let (sender, receiver) = channel::bounded(2);
@@ -181,7 +181,7 @@ pub fn borrow_after_borrow() {
     }
 }
 
-/// Receives what is queued; whether a message has come by now.
+/// Receives what is queued, and says whether a message has come by now.
 fn received(turn: &Turn, state: &State, receiver: &channel::Receiver<u32>) -> bool {
     turn.start_round();
     while receiver.try_recv().is_ok() {
@@ -190,7 +190,7 @@ fn received(turn: &Turn, state: &State, receiver: &channel::Receiver<u32>) -> bo
     state.look() > 0
 }
 
-/// The owner's thread, until a message has come.
+/// Does what the owner's thread does, until a message has come.
 fn own_one(turn: &Turn, state: &State, receiver: &channel::Receiver<u32>) {
     loop {
         turn.take(None);

@@ -8,8 +8,8 @@ use crate::threads::spawn;
 use crate::toy::*;
 use std::sync::atomic::Ordering::SeqCst;
 
-/// Nobody but the submission wants it, or somebody does: it is given up, or it goes on. Whoever
-/// shares it never sees it given up.
+/// A deadline passes while somebody else comes for the result: it is given up before, or it is shared
+/// and goes on. Whoever shares it never sees it given up.
 pub fn expire_vs_share() {
     let slot = tagged_slot(late());
     let s = slot.clone();
@@ -39,7 +39,8 @@ pub fn expire_vs_close() {
     }
 }
 
-/// Interest of another submission comes and goes: its deadline holds again, at the latest from then on.
+/// Another submission wants a result and lets go of it: its deadline holds again, at the latest from
+/// then on.
 pub fn interest_comes_and_goes() {
     let slot = tagged_slot(late());
     let s = slot.clone();
@@ -112,7 +113,8 @@ pub fn expire_vs_cancel() {
     }
 }
 
-/// Somebody submits what another's deadline has passed for: he gets it, whatever the other gets.
+/// A thread submits a node while the deadline of another submission of it passes: that thread gets the
+/// result, whatever the other one gets.
 pub fn late_vs_submit() {
     let ex = start(4, ToyEngine::cpu());
     let first = submit_tagged(&ex, 1, 5, &[], late()).unwrap();
@@ -132,8 +134,8 @@ pub fn late_vs_submit() {
     nothing_left(&ex, [1]);
 }
 
-/// The handle of late work is dropped while its node lives, and another thread submits the node: it
-/// expires, unless that one wants it.
+/// The handle of late work is dropped while its node lives, and another thread submits the node: the
+/// work expires, unless that thread wants it.
 pub fn dropped_late_vs_submit() {
     let ex = start(4, ToyEngine::cpu());
     let sub = submit_tagged(&ex, 1, 5, &[], late());
@@ -154,7 +156,7 @@ pub fn dropped_late_vs_submit() {
     nothing_left(&ex, [1]);
 }
 
-/// The handle of late work is dropped while its node lives: it is not done.
+/// The handle of late work is dropped while its node lives: the work is not done.
 pub fn dropped_late() {
     let ex = start(4, ToyEngine::cpu());
     let sub = submit_tagged(&ex, 1, 5, &[], late());
@@ -165,7 +167,7 @@ pub fn dropped_late() {
     assert_eq!((run, expired), (0, 1), "ran after its deadline");
 }
 
-/// What depends on late work has it done.
+/// A dependent of late work has it done if it comes in time.
 pub fn late_vs_dependent() {
     let ex = start(4, ToyEngine::cpu());
     let first = submit_tagged(&ex, 1, 5, &[], late()).unwrap();
@@ -185,8 +187,9 @@ pub fn late_vs_dependent() {
     nothing_left(&ex, [1]);
 }
 
-/// A producer has queued many, and another one queues one while they are run: no more than two begin before
-/// it, of those that had not begun when it was queued: the one that was chosen already, and one more.
+/// A producer has queued many fragments, and another one queues one while they are run. Of those that
+/// had not begun by then no more than two begin before it: the one that was chosen already, and one
+/// more.
 pub fn flood_vs_single() {
     let engine = ToyEngine::cpu();
     let (order, runs) = (engine.order(), engine.runs());
@@ -221,7 +224,7 @@ pub fn flood_vs_single() {
     nothing_left(&ex, [1, 2, 3, 4, 9]);
 }
 
-/// While an operation runs, what was received as background work is asked for urgently: it is next.
+/// While an operation runs, what was received as background work is asked for urgently: it runs next.
 pub fn lift_received() {
     let engine = ToyEngine::cpu();
     let order = engine.order();

@@ -51,25 +51,26 @@ pub fn step_down(ex: &Ex) {
     joined(ex);
 }
 
-/// Closes and joins.
+/// Closes an executor and waits for its owner's end.
 pub fn shutdown(ex: &Ex) {
     ex.close();
     joined(ex);
 }
 
-/// Waits for the owner's end.
+/// Waits for the owner's end, when every permit is back.
 pub fn joined(ex: &Ex) {
     block_on(ex.closed(), None).expect("no deadline");
     assert_eq!(ex.gate().admission.queued(), 0, "a permit is missing");
 }
 
-/// Closes an executor without an owner's thread; then nothing is left of these nodes.
+/// Closes an executor without an owner's thread, lets go of these nodes, and checks that no other is
+/// left.
 pub fn closed(ex: &Ex, nodes: &[&Tensor]) {
     step_down(ex);
     nothing_left(ex, nodes.iter().map(|node| node.id()));
 }
 
-/// Lets go of these nodes; then nothing is left of an executor at rest.
+/// Lets go of these nodes, and checks that no other is left in the store of an executor at rest.
 pub fn nothing_left(ex: &Ex, nodes: impl IntoIterator<Item = NodeId>) {
     nodes.into_iter().for_each(|id| ex.store().release_node(id));
     assert_eq!(
@@ -189,7 +190,8 @@ pub fn end(submission: &Sub) -> End {
     peek(&submission.outputs()[0]).expect("it has ended")
 }
 
-/// How every output of a submission has ended. If one has not, it waits in a circle, or is forgotten.
+/// How every output of a submission has ended. An output that has not waits in a circle, or is
+/// forgotten.
 pub fn ends(submission: &Sub) -> Vec<End> {
     let outputs = submission.outputs().iter();
     outputs
@@ -197,7 +199,7 @@ pub fn ends(submission: &Sub) -> Vec<End> {
         .collect()
 }
 
-/// Every output of a submission has ended with its value.
+/// Checks that every output of a submission has ended with its value.
 pub fn all_ready(submission: &Sub, values: &[u32]) {
     let ready: Vec<End> = values.iter().map(|&value| Outcome::Ready(value)).collect();
     assert_eq!(ends(submission), ready);
@@ -245,7 +247,7 @@ pub fn slot() -> ToySlot {
     tagged_slot(Tag::default())
 }
 
-/// Such a slot of work that came with a tag.
+/// Such a slot, of work that came with a tag.
 pub fn tagged_slot(tag: Tag) -> ToySlot {
     Arc::new(Slot::new(1, 1, Arc::new(Task::new(1, tag))))
 }

@@ -27,7 +27,7 @@ pub struct Ask {
 pub struct Config {
     /// For each node the set of its operands, which have smaller numbers.
     pub operands: Vec<u8>,
-    /// At least one.
+    /// The requests, of which there is at least one.
     pub requests: Vec<Ask>,
 }
 
@@ -43,14 +43,14 @@ pub struct Size {
 }
 
 impl Ask {
-    /// In their order.
+    /// The outputs, in the order in which they are claimed.
     pub fn outputs(&self) -> impl Iterator<Item = usize> + '_ {
         self.outputs[..self.len as usize]
             .iter()
             .map(|&node| node as usize)
     }
 
-    /// As a set.
+    /// The outputs, as a set.
     pub fn set(&self) -> u8 {
         self.outputs().fold(0, |set, node| set | 1 << node)
     }
@@ -72,7 +72,8 @@ impl Ask {
 }
 
 impl Config {
-    /// Under other names; `None` if an operand would have a larger number than its reader.
+    /// The same configuration with other names of the nodes; `None` if an operand would have a larger
+    /// number than its reader.
     fn renamed(&self, names: &[usize]) -> Option<Self> {
         let mut operands = vec![0; self.operands.len()];
         for (node, &below) in self.operands.iter().enumerate() {
@@ -103,7 +104,8 @@ impl Config {
         self.asked() == (1 << self.operands.len()) - 1
     }
 
-    /// Without the nodes that no request asks for: their readers read their operands instead.
+    /// The same configuration without the nodes that no request asks for: their readers read their
+    /// operands instead.
     pub fn contracted(&self) -> Self {
         let asked = self.asked();
         let mut through = self.operands.clone();
@@ -151,7 +153,7 @@ pub fn configurations(size: Size, classes: bool) -> Vec<Config> {
     all
 }
 
-/// Those of exactly this many nodes, of which one is not asked for.
+/// All configurations of exactly this many nodes of which one is not asked for.
 pub fn unasked(size: Size) -> Vec<Config> {
     let mut all = all_of(size, false);
     all.retain(|config| !config.asks_for_each());

@@ -6,7 +6,7 @@ use super::rule::{Close, Fault};
 use super::state::{Broken, Door, FRAGMENTS, Interests, Met, Owner, Phase, Stage, State};
 
 impl Model {
-    /// All that the owner may do next.
+    /// Takes in all that the owner may do next.
     pub fn owner(&self, s: &State, search: &mut Search) {
         let clears_first = !self.is(Fault::ReceiveFirst);
         match s.owner {
@@ -41,7 +41,8 @@ impl Model {
         }
     }
 
-    /// One of the things that there are to do, after the husks. With none it is the end of the round.
+    /// Takes in each of the things that there are to do after the husks; with none of them the round
+    /// ends.
     fn work(&self, s: &State, search: &mut Search) {
         let husk = |stage| matches!(stage, Stage::HuskReceived | Stage::KeptReceived);
         if let Some(f) = (0..FRAGMENTS).find(|&f| husk(s.fragments[f].stage)) {
@@ -87,7 +88,7 @@ impl Model {
 
     // ---- a fragment ------------------------------------------------------------------------------
 
-    /// A message had no work. It is not counted any more, or else its permit comes back.
+    /// Drops a message without work: it is not counted any more, or else its permit comes back.
     fn drop_husk(&self, s: &mut State, f: usize) {
         let stage = std::mem::replace(&mut s.fragments[f].stage, Stage::None);
         if stage == Stage::KeptReceived {
@@ -113,7 +114,7 @@ impl Model {
         self.leave_queue(s, f);
     }
 
-    /// The fragment is over: what it had.
+    /// Ends a fragment, and returns the outputs and the inputs that it had.
     fn take(&self, s: &mut State, f: usize) -> (u8, Interests) {
         let fragment = &mut s.fragments[f];
         fragment.stage = Stage::None;
@@ -174,7 +175,8 @@ impl Model {
         }
     }
 
-    /// A fragment that has begun may end once its inputs have, which the device runs in order.
+    /// Takes in the end of a fragment that has begun, once its inputs have ended: the device runs them
+    /// in order.
     fn run(&self, s: &State, f: usize, search: &mut Search) {
         let inputs = s.fragments[f].inputs;
         if inputs.iter().any(|slot| !s.phase(slot).ended()) {

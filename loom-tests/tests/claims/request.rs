@@ -1,4 +1,5 @@
-//! A request: cut, permit, number, claims, perhaps a second cut, message, wait.
+//! A request: its way through the first cut, the permit and the number to the claims, then the message and the
+//! wait.
 
 use super::explore::{Model, Search};
 use super::graph::members;
@@ -6,7 +7,7 @@ use super::rule::{Close, Fault};
 use super::state::{At, Broken, Door, Interests, Met, Owner, Phase, Stage, State};
 
 impl Model {
-    /// All that request `r` may do next.
+    /// Takes in all that request `r` may do next.
     pub fn request(&self, s: &State, r: usize, search: &mut Search) {
         match s.requests[r].at {
             At::Cut => search.must("cuts", s, |s| self.cut(s, r)),
@@ -52,112 +53,6 @@ impl Model {
         }
     }
 
-    // ---- cutting -------------------------------------------------------------------------------
-
-    /// The first cut leans on every live claim that it comes to.
-    fn cut(&self, s: &mut State, r: usize) {
-        loop {
-            self.visit(s, r);
-            if s.requests[r].todo == 0 {
-                break;
-            }
-            if self.rule.stepwise {
-                return;
-            }
-        }
-        match self.unclaimed(s, r) {
-            Some(_) => self.go_on(s, r, At::Cut),
-            None => {
-                s.forget_number(r);
-                s.requests[r].at = At::Look; // others compute all of it
-            }
-        }
-    }
-
-    /// The first cut looks at the largest node that it is to look at: none comes back to it.
-    fn visit(&self, s: &mut State, r: usize) {
-        let (node, asked, reached) = take_largest(&mut s.requests[r].todo);
-        let Some(claimant) = s.live(node) else {
-            s.requests[r].todo |= self.operands(node) << 4;
-            return;
-        };
-        if asked {
-            s.requests[r].outputs.set(node, claimant);
-            self.share(s, (claimant, node));
-        }
-        if reached {
-            s.requests[r].inputs.set(node, claimant);
-            self.share(s, (claimant, node));
-        }
-    }
-
-    /// The second cut, of what was won. It makes the fragment's inputs; those of the first cut are
-    /// released when it is sent.
-    fn cut_again(&self, s: &mut State, r: usize) {
-        if self.is(Fault::Apart) {
-            return self.cut_apart(s, r);
-        }
-        while s.requests[r].todo != 0 {
-            self.visit_again(s, r);
-            if self.rule.stepwise {
-                break;
-            }
-        }
-        if s.requests[r].todo == 0 {
-            s.fragments[r].outputs = self.won(s, r);
-            s.requests[r].at = self.launch();
-        }
-    }
-
-    fn visit_again(&self, s: &mut State, r: usize) {
-        let (node, ..) = take_largest(&mut s.requests[r].todo);
-        if let Some(claimant) = s.live(node)
-            && self.leans(s, r, (claimant, node))
-        {
-            s.fragments[r].inputs.set(node, claimant);
-            return self.share(s, (claimant, node));
-        }
-        let below = self.operands(node) & !self.won(s, r);
-        s.requests[r].todo |= below << 4;
-    }
-
-    /// Whether the second cut of `r` leans on a live claim: on an older one, or on what has begun.
-    fn leans(&self, s: &mut State, r: usize, slot: (usize, usize)) -> bool {
-        if s.phase(slot) != Phase::Pending {
-            s.meet(Met::BegunBelow);
-            if self.is(Fault::IgnoreBegun) {
-                s.breaks(Broken::Forgotten);
-            }
-            return true;
-        }
-        let older = self.older(s, slot.0, r);
-        s.meet(match older {
-            true => Met::OlderPending,
-            false => Met::YoungerInside,
-        });
-        older || self.is(Fault::LeanOnYounger)
-    }
-
-    /// The old rule: each output that was won is cut as a fragment of its own.
-    fn cut_apart(&self, s: &mut State, r: usize) {
-        for (output, f) in members(self.won(s, r)).zip(self.fragments_of(r)) {
-            s.fragments[f].outputs = 1 << output;
-            let mut todo = self.operands(output) << 4;
-            while todo != 0 {
-                let (node, ..) = take_largest(&mut todo);
-                match s.live(node) {
-                    None => todo |= self.operands(node) << 4,
-                    Some(claimant) => {
-                        s.fragments[f].inputs.set(node, claimant);
-                        self.share(s, (claimant, node));
-                    }
-                }
-            }
-        }
-        s.requests[r].todo = 0;
-        s.requests[r].at = self.launch();
-    }
-
     // ---- a permit --------------------------------------------------------------------------------
 
     fn admit(&self, s: &State, r: usize, search: &mut Search) {
@@ -196,13 +91,13 @@ impl Model {
     // ---- claims ----------------------------------------------------------------------------------
 
     /// The first output, in the order of the request, in whose slot it holds no interest yet.
-    fn unclaimed(&self, s: &State, r: usize) -> Option<usize> {
+    pub fn unclaimed(&self, s: &State, r: usize) -> Option<usize> {
         let mut outputs = self.config.requests[r].outputs();
         outputs.find(|&node| s.requests[r].outputs.get(node).is_none())
     }
 
     /// The outputs that it won.
-    fn won(&self, s: &State, r: usize) -> u8 {
+    pub fn won(&self, s: &State, r: usize) -> u8 {
         let slots = s.requests[r].outputs.iter();
         let won = slots.filter(|&(claimant, _)| claimant == r);
         won.fold(0, |set, (_, node)| set | 1 << node)
@@ -232,7 +127,7 @@ impl Model {
         }
     }
 
-    /// What comes of the claims.
+    /// Decides what comes of the claims: a message, a second cut, or nothing to do.
     fn after_claims(&self, s: &mut State, r: usize) {
         let won = self.won(s, r);
         let lost = std::mem::take(&mut s.requests[r].lost);
@@ -251,7 +146,7 @@ impl Model {
         }
     }
 
-    /// Others compute all of it: the permit goes back.
+    /// Gives the permit back: others compute all outputs.
     fn won_none(&self, s: &mut State, r: usize) {
         s.meet(Met::WonNone);
         s.requests[r].at = At::Look;
@@ -266,14 +161,14 @@ impl Model {
     // ---- the launch ------------------------------------------------------------------------------
 
     /// The first step of the launch.
-    fn launch(&self) -> At {
+    pub fn launch(&self) -> At {
         match self.is(Fault::PostFirst) {
             true => At::Post,
             false => At::Send,
         }
     }
 
-    /// The message goes into the channel.
+    /// Sends the message: it goes into the channel.
     fn send(&self, s: &mut State, r: usize) {
         let sent = s.fragments.iter().filter(|f| f.stage.in_channel()).count();
         if sent >= (self.rule.capacity + self.rule.places) as usize {
@@ -301,7 +196,7 @@ impl Model {
         }
     }
 
-    /// The owner is told.
+    /// Tells the owner of the message.
     fn post(&self, s: &mut State, r: usize) {
         match self.is(Fault::PostAsleep) {
             true => s.bell = true,
@@ -363,8 +258,8 @@ impl Model {
 
     // ---- withdrawing -----------------------------------------------------------------------------
 
-    /// It may withdraw while it waits for a permit, or between being handed one and taking it, or
-    /// while it waits for results.
+    /// Takes in that a request withdraws: while it waits for a permit, or between being handed one and
+    /// taking it, or while it waits for results.
     fn cancel(&self, s: &State, r: usize, search: &mut Search) {
         match s.requests[r].at {
             At::Admit => search.may("withdraws", s, |s| self.leave(s, r)),
@@ -421,14 +316,4 @@ impl Model {
             s.requests[r].at = At::Admit; // awake: it finds it closed
         }
     }
-}
-
-/// Takes the largest node out of what a cut is to look at: it, whether it is an output, and whether
-/// it was reached as an operand.
-fn take_largest(todo: &mut u8) -> (usize, bool, bool) {
-    let both = *todo & 15 | *todo >> 4;
-    let node = both.ilog2() as usize;
-    let (asked, reached) = (*todo >> node & 1 == 1, *todo >> (4 + node) & 1 == 1);
-    *todo &= !(0b1_0001 << node);
-    (node, asked, reached)
 }

@@ -11,7 +11,7 @@ pub enum Close {
     Abort,
 }
 
-/// What may happen. All choices among what is switched on are explored.
+/// Says what may happen. All choices among what is switched on are explored.
 #[derive(Clone, Copy, Debug)]
 pub struct Rule {
     /// Messages for which there is a permit.
@@ -41,7 +41,7 @@ pub struct Rule {
 }
 
 impl Rule {
-    /// Nothing goes wrong, and three requests find room.
+    /// The rule under which nothing goes wrong, and three requests find room.
     pub const PLAIN: Self = Self {
         capacity: 3,
         cancel: false,
@@ -56,7 +56,7 @@ impl Rule {
         fault: None,
     };
 
-    /// What is switched on.
+    /// Names what is switched on.
     pub fn describe(&self) -> String {
         let Self { close, .. } = self;
         let choices = [
@@ -78,7 +78,7 @@ impl Rule {
         text
     }
 
-    /// With something done wrong.
+    /// The same rule with something done wrong.
     pub const fn with(self, fault: Fault) -> Self {
         Self {
             fault: Some(fault),

@@ -86,11 +86,11 @@ pub enum Stage {
     /// All its outputs were given up. Its message is still in the channel, without work and without
     /// its permit, which has come back.
     Husk,
-    /// The same, in the owner's hands, and still counted.
+    /// A husk that the owner has received, and that is still counted.
     HuskReceived,
-    /// The same as a husk, but beyond their bound: the message has kept its permit.
+    /// Such a message in the channel beyond the bound of the husks: it has kept its permit.
     Kept,
-    /// The same, in the owner's hands.
+    /// Such a message beyond the bound, which the owner has received.
     KeptReceived,
 }
 
@@ -241,7 +241,7 @@ impl Interests {
         self.0 &= !(3 << (2 * node));
     }
 
-    /// Claimants and nodes.
+    /// The slots in which an interest is held, as claimants and nodes.
     pub fn iter(self) -> impl Iterator<Item = (usize, usize)> {
         (0..NODES).filter_map(move |node| Some((self.get(node)?, node)))
     }
@@ -263,7 +263,7 @@ impl Phase {
 }
 
 impl State {
-    /// Nothing has happened. Request `r` begins at `at`, to look at `todo[r]`.
+    /// The first state, in which nothing has happened. Request `r` begins at `at`, to look at `todo[r]`.
     pub fn new(at: At, todo: impl Iterator<Item = u8>, permits: u8) -> Self {
         let slot = Slot {
             phase: Phase::None,

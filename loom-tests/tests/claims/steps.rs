@@ -6,13 +6,13 @@ use super::rule::Fault;
 use super::state::{At, Broken, Door, Interests, Met, Owner, Phase, Stage, State};
 
 impl Model {
-    /// One more who wants the result.
+    /// Counts one more who wants the result.
     pub fn share(&self, s: &mut State, slot: (usize, usize)) {
         s.slot(slot).interest += 1;
     }
 
-    /// One less who wants the result. A slot that has not begun is given up with its last interest. A
-    /// queued fragment goes with its last slot, then what only that wanted, and so on.
+    /// Counts one less who wants the result. A slot that has not begun is given up with its last
+    /// interest. A queued fragment goes with its last slot, then what only that wanted, and so on.
     pub fn release(&self, s: &mut State, slot: (usize, usize)) {
         let it = s.slot(slot);
         let Some(interest) = it.interest.checked_sub(1) else {
@@ -29,12 +29,12 @@ impl Model {
         }
     }
 
-    /// The same for several.
+    /// Counts one less for each of several results.
     pub fn release_all(&self, s: &mut State, slots: Interests) {
         slots.iter().for_each(|slot| self.release(s, slot));
     }
 
-    /// An output was given up. With the last one its fragment's payload goes.
+    /// Notes that an output was given up. With the last one its fragment's payload goes.
     fn output_gone(&self, s: &mut State, slot: (usize, usize)) {
         let Some(f) = self.fragment_of(s, slot) else {
             return;
@@ -74,7 +74,7 @@ impl Model {
         }
     }
 
-    /// The fragment leaves the queue: its permit comes back.
+    /// Takes a fragment out of the queue: its permit comes back.
     pub fn leave_queue(&self, s: &mut State, f: usize) {
         if f == self.fragments_of(self.claimant(f)).start {
             self.give_back(s); // under the old rule the further parts of a message have none
@@ -94,8 +94,8 @@ impl Model {
         self.fragments_of(claimant).find(has)
     }
 
-    /// A fragment is not queued any more. Once that is true of all of its request, no slot of that is
-    /// pending, and its number does not matter.
+    /// Notes that a fragment is not queued any more. Once that is true of all of its request, no slot of
+    /// that is pending, and its number does not matter.
     pub fn forget_sent(&self, s: &mut State, f: usize) {
         let r = self.claimant(f);
         let queued = self.queued(s);
@@ -121,7 +121,7 @@ impl Model {
         }
     }
 
-    /// A permit comes back. The first in line gets it.
+    /// Gives a permit back. The first in line gets it.
     pub fn give_back(&self, s: &mut State) {
         let open = s.door == Door::Open || self.is(Fault::HandOn);
         if open
@@ -142,7 +142,7 @@ impl Model {
         }
     }
 
-    /// A permit is taken or handed over: not after closing.
+    /// Checks that no permit is taken or handed over after closing.
     pub fn admitted(&self, s: &mut State) {
         if s.door != Door::Open {
             s.breaks(Broken::Admitted);

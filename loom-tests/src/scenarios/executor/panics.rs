@@ -6,7 +6,7 @@ use crate::runner::saw;
 use crate::threads::{saw_end, saw_loss, spawn};
 use crate::toy::*;
 
-/// An operation that panics: its own fragment fails, the next one is well.
+/// An operation panics: its own fragment fails, and the next one is well.
 pub fn engine_panics() {
     let ex = start(2, ToyEngine::gpu());
     let e = ex.clone();
@@ -21,7 +21,7 @@ pub fn engine_panics() {
     shutdown(&ex);
 }
 
-/// The owner's own code panics: whoever submitted finds out, whenever they did.
+/// The owner's own code panics: whoever submitted is told, whenever that was.
 pub fn owner_panics() {
     let ex = start(2, ToyEngine::gpu());
     let e = ex.clone();
@@ -117,7 +117,8 @@ pub fn dropped_work_panics() {
     nothing_left(&ex, [1, 2]);
 }
 
-/// The same, of work that is not run any more because the executor ends.
+/// Work panics when it is dropped that is not run any more, because the executor ends: whoever waits for
+/// it is told, and the owner goes on.
 pub fn refused_work_panics() {
     let ex = start(2, ToyEngine::gpu());
     let ask = bombed(&ex);

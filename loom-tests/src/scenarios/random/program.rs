@@ -1,4 +1,4 @@
-//! A program made from a seed, and what may come of it.
+//! Programs that are made from a seed, and what may come of one.
 
 use crate::core::actor::launch::Start;
 use crate::core::store::tag::Priority;
@@ -22,11 +22,11 @@ pub(super) enum Then {
     Cancel,
     CancelAndDrop,
     Drop,
-    /// It looks again when everything is over, as after `mem::forget`.
+    /// It keeps the submission until everything is over, as after `mem::forget`.
     Never,
 }
 
-/// How a thread comes in.
+/// How a thread asks for its permit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Admit {
     Waits,
@@ -75,13 +75,14 @@ pub(super) struct Program {
 /// What may come of a node.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct May {
-    /// Its value, if nothing below fails.
+    /// Its value, if it and nothing below fails.
     pub(super) value: Option<u32>,
-    /// Something below fails, or something that may share a fragment with what is below.
+    /// Whether it may fail: something below does, or something that may share a fragment with what is
+    /// below.
     pub(super) fail: bool,
 }
 
-/// Numbers from a seed (SplitMix64).
+/// A source of numbers that come from a seed (SplitMix64).
 pub(super) struct Dice(u64);
 
 impl Dice {
@@ -97,7 +98,7 @@ impl Dice {
         z ^ (z >> 31)
     }
 
-    /// One of `0..sides`.
+    /// A number below `sides`.
     fn below(&mut self, sides: usize) -> usize {
         (self.next() % sides as u64) as usize
     }
@@ -106,14 +107,15 @@ impl Dice {
         choices[self.below(choices.len())]
     }
 
-    /// Once in so many times.
+    /// Whether this is the one of so many times on average.
     fn one_in(&mut self, times: usize) -> bool {
         self.below(times) == 0
     }
 }
 
 impl Program {
-    /// Three to twelve nodes; two to four threads with one to five operations each, twelve in all.
+    /// The program of a seed. It has three to twelve nodes, and two to four threads with one to five
+    /// operations each, twelve in all.
     pub(super) fn of_seed(seed: u64, device: Device) -> Self {
         let mut dice = Dice::new(seed);
         let count = 3 + dice.below(10);
@@ -145,7 +147,8 @@ impl Program {
         }
     }
 
-    /// The circle of the old protocol: two threads, two outputs each.
+    /// The smallest program that loom explores: the circle of the old protocol, of two threads with two
+    /// outputs each.
     pub(super) fn smallest(device: Device) -> Self {
         let op = |outputs: [usize; 2]| Op::Submit {
             outputs: outputs.to_vec(),
@@ -287,7 +290,7 @@ impl Program {
     }
 }
 
-/// What work adds that does not fail.
+/// What a node adds to the sum; nothing if it fails.
 fn adds(add: u32) -> Option<u32> {
     match add {
         FAILS | PANICS | PANICS_TWICE | WRECKS | FAILS_LATE => None,
@@ -299,7 +302,7 @@ fn adds(add: u32) -> Option<u32> {
     }
 }
 
-/// Classes by number.
+/// Gives priorities numbers.
 trait OfToy {
     fn of_toy(number: usize) -> Self;
 }

@@ -118,7 +118,7 @@ pub fn waker_panics() {
     t.join().unwrap();
 }
 
-/// A wait with a time limit ends by one or the other, and can be taken up again.
+/// A wait with a time limit ends with the result or at the limit, and can be taken up again.
 pub fn timed_wait() {
     let slot = slot();
     let s = slot.clone();
@@ -156,7 +156,7 @@ pub fn poll_vs_publish() {
     assert_eq!(count.woken(), usize::from(poll.is_pending()));
 }
 
-/// The work is issued, and then confirmed: its waiter is told then, and not before.
+/// Work is issued, and then confirmed: who waits for it is told then, and not before.
 pub fn issue_vs_await() {
     let slot = slot();
     let s = slot.clone();
@@ -179,7 +179,7 @@ pub fn abandoned() {
     t.join().unwrap();
 }
 
-/// The executor closes while somebody begins to wait.
+/// The executor closes while somebody begins to wait, who is told.
 pub fn close_vs_await() {
     let slot = slot();
     let s = slot.clone();
