@@ -20,7 +20,7 @@ use crate::error::{Error, Result};
 use crate::handle::Handle;
 use crate::outputs::{Outputs, Results};
 use crate::plan::Explanation;
-use crate::request::{Ask, ExecutorHome, Graph};
+use crate::request::{Ask, Borrowed, ExecutorHome};
 use crate::submit::Submit;
 use candle_core::Device;
 use std::fmt;
@@ -139,7 +139,7 @@ impl Executor {
         outputs: impl Outputs,
         how: &Submit,
     ) -> Result<Handle<R>> {
-        let asked = self.ask(outputs)?;
+        let asked = self.ask(&outputs)?;
         self.queue(asked, how, Start::Post, "submit")
             .map(Handle::new)
     }
@@ -193,7 +193,7 @@ impl Executor {
     /// # Ok::<_, Box<dyn std::error::Error>>(())
     /// ```
     pub fn run_with<O: Outputs>(&self, outputs: O, how: Submit) -> Result<O::Results> {
-        self.run_asked(self.ask(outputs)?, &how)
+        self.run_asked(self.ask(&outputs)?, &how)
     }
 
     pub(crate) fn run_asked<R: Results>(&self, asked: Asked<impl Ask>, how: &Submit) -> Result<R> {
@@ -252,7 +252,7 @@ impl Executor {
     /// # Ok::<_, Box<dyn std::error::Error>>(()) }).unwrap();
     /// ```
     pub fn run_async_with<O: Outputs>(&self, outputs: O, how: Submit) -> RunAsync<O::Results> {
-        self.run_asked_async(self.ask(outputs), how)
+        self.run_asked_async(self.ask_owned(&outputs), how)
     }
 
     /// For a simulation, on an executor without a thread of its own: drives until nothing is left to do now, as
@@ -318,7 +318,7 @@ impl Executor {
         outputs: O,
         how: Submit,
     ) -> Result<Handle<O::Results>> {
-        let asked = self.ask(outputs)?;
+        let asked = self.ask(&outputs)?;
         self.try_queue(asked, &how).map(Handle::new)
     }
 
@@ -366,7 +366,7 @@ impl Executor {
         outputs: O,
         how: Submit,
     ) -> SubmitAsync<O::Results> {
-        self.asked_async(self.ask(outputs), how)
+        self.asked_async(self.ask_owned(&outputs), how)
     }
 
     /// How these outputs would run if they were submitted now: the steps, what each of them
@@ -388,7 +388,7 @@ impl Executor {
     /// # Ok::<_, candlewick::Error>(())
     /// ```
     pub fn explain<O: Outputs>(&self, outputs: O) -> Result<Explanation> {
-        Graph::explain(&self.0.home, outputs.tensors())
+        Borrowed::explain(&self.0.home, outputs.tensors())
     }
 }
 

@@ -14,6 +14,7 @@ use crate::plan::{Explanation, Planner, Prepared};
 use candle_core::{DeviceLocation, Shape};
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
+use std::borrow::Borrow;
 use std::cell::Cell;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -29,12 +30,18 @@ pub(crate) struct ExecutorHome {
     pub(crate) planner: Planner,
 }
 
-/// A graph of which some nodes are asked for.
-pub(crate) struct Graph {
-    home: Arc<ExecutorHome>,
+/// A graph of which some nodes are asked for, by references or by tensors of its own.
+pub(crate) struct Graph<H, T> {
+    home: H,
     /// The distinct ones.
-    nodes: SmallVec<[LazyTensor; 1]>,
+    nodes: SmallVec<[T; 1]>,
 }
+
+/// A graph while its caller waits.
+pub(crate) type Borrowed<'a> = Graph<&'a Arc<ExecutorHome>, &'a LazyTensor>;
+
+/// A graph that outlives the call.
+pub(crate) type Owned = Graph<Arc<ExecutorHome>, LazyTensor>;
 
 /// What has to be computed.
 pub(crate) enum Cut {
@@ -156,30 +163,47 @@ impl ExecutorHome {
     }
 }
 
-impl Graph {
+impl<'a> Borrowed<'a> {
     /// A graph of which these tensors are asked for, and for each of them, which of its nodes it is.
-    pub(crate) fn new<'a>(
-        home: &Arc<ExecutorHome>,
+    pub(crate) fn new(
+        home: &'a Arc<ExecutorHome>,
         tensors: impl IntoIterator<Item = &'a LazyTensor>,
     ) -> (Self, SmallVec<[u32; 1]>) {
         let (nodes, places) = distinct(tensors);
-        let home = home.clone();
         (Self { home, nodes }, places)
     }
 
+    /// With references of its own.
+    pub(crate) fn to_owned(&self) -> Owned {
+        Owned {
+            home: self.home.clone(),
+            nodes: self.nodes.iter().copied().cloned().collect(),
+        }
+    }
+
     /// How it would run.
-    pub(crate) fn explain<'a>(
+    pub(crate) fn explain(
         home: &ExecutorHome,
         tensors: impl IntoIterator<Item = &'a LazyTensor>,
     ) -> Result<Explanation> {
         let (nodes, _) = distinct(tensors);
-        let fragment = Fragment::cut(&nodes, home.asking())?;
+        let fragment = Fragment::cut(nodes.iter().copied(), home.asking())?;
         home.check_bytes(fragment.host_bytes)?;
         Ok(home.planner.explain(&fragment))
     }
 }
 
-impl Request<Runner> for Graph {
+impl<H: Borrow<Arc<ExecutorHome>>, T: Borrow<LazyTensor>> Graph<H, T> {
+    fn home(&self) -> &Arc<ExecutorHome> {
+        self.home.borrow()
+    }
+
+    fn tensor(&self, place: usize) -> &LazyTensor {
+        self.nodes[place].borrow()
+    }
+}
+
+impl<H: Borrow<Arc<ExecutorHome>>, T: Borrow<LazyTensor>> Request<Runner> for Graph<H, T> {
     type Cut = Cut;
 
     fn nodes(&self) -> usize {
@@ -187,16 +211,16 @@ impl Request<Runner> for Graph {
     }
 
     fn node(&self, place: usize) -> NodeId {
-        self.nodes[place].0.id
+        self.tensor(place).0.id
     }
 
     fn bind(&self, place: usize) -> Result<()> {
-        self.home.bind(&self.nodes[place].0)
+        self.home().bind(&self.tensor(place).0)
     }
 
     fn cut(&self, places: &[usize], lean: Lean) -> Result<Cut> {
-        let home = &*self.home;
-        let asked = || places.iter().map(|&place| &self.nodes[place]);
+        let home = &**self.home();
+        let asked = || places.iter().map(|&place| self.tensor(place));
         let passed_over = Cell::new(0);
         let submitted = |node: &Node| {
             let found = home.submitted(node, lean)?;
@@ -228,12 +252,12 @@ impl Request<Runner> for Graph {
     }
 
     fn pack(&self, cut: Cut, places: &[usize]) -> Packed<Tensors> {
-        let outputs = places.iter().map(|&place| output(&self.nodes[place]));
-        pack(cut.prepared(&self.home.planner), outputs.collect())
+        let outputs = places.iter().map(|&place| output(self.tensor(place)));
+        pack(cut.prepared(&self.home().planner), outputs.collect())
     }
 }
 
-impl Ask for Graph {}
+impl<H: Borrow<Arc<ExecutorHome>>, T: Borrow<LazyTensor>> Ask for Graph<H, T> {}
 
 impl Call {
     /// A call with results of these sizes.
@@ -291,8 +315,8 @@ const FEW: usize = 8;
 /// The distinct ones, and for each tensor which of them it is.
 fn distinct<'a>(
     tensors: impl IntoIterator<Item = &'a LazyTensor>,
-) -> (SmallVec<[LazyTensor; 1]>, SmallVec<[u32; 1]>) {
-    let mut nodes: SmallVec<[LazyTensor; 1]> = SmallVec::new();
+) -> (SmallVec<[&'a LazyTensor; 1]>, SmallVec<[u32; 1]>) {
+    let mut nodes: SmallVec<[&LazyTensor; 1]> = SmallVec::new();
     let mut places = SmallVec::new();
     let mut table: FxHashMap<NodeId, u32> = FxHashMap::default();
     for tensor in tensors {
@@ -307,7 +331,7 @@ fn distinct<'a>(
         let next = nodes.len() as u32;
         places.push(known.unwrap_or(next));
         if known.is_none() {
-            nodes.push(tensor.clone());
+            nodes.push(tensor);
             if nodes.len() == FEW {
                 let all = nodes.iter().zip(0..);
                 table.extend(all.map(|(node, place)| (node.0.id, place)));

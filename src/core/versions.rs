@@ -25,6 +25,11 @@ impl<P> Versions<P> {
         self.0.load_full()
     }
 
+    /// What `f` makes of the current version. Takes no lock and counts no reference.
+    pub fn with<R>(&self, f: impl FnOnce(&Version<P>) -> R) -> R {
+        self.0.with(f)
+    }
+
     /// Installs what `f` makes of the current value, and returns its number; or keeps everything
     /// as it is if `f` fails. `f` runs again if somebody else was faster: no change is lost.
     pub fn update<E>(&self, mut f: impl FnMut(&P) -> Result<P, E>) -> Result<u64, E> {

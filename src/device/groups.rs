@@ -29,7 +29,7 @@ impl Source {
         let sources = sources.map(|(value, source)| {
             let tensor = match source {
                 From::Leaf(tensor, _) => tensor.clone(),
-                From::Submitted(index) => fragment.inputs.read(*index, read)?.whole()?,
+                From::Submitted(index) => fragment.inputs.read(*index, read)?.whole()?.clone(),
             };
             let value = *value;
             Ok(Self { value, tensor })

@@ -68,7 +68,7 @@ impl Piece {
     /// The value as a tensor of its shape. A part is one that looks into the joint buffer.
     pub(super) fn tensor(&self) -> Option<Tensor> {
         match self {
-            Piece::Whole(value) => value.whole().ok(),
+            Piece::Whole(value) => value.whole().ok().cloned(),
             Piece::Part(joint, place) => {
                 let (start, end) = (joint.starts[*place], joint.starts[place + 1]);
                 let part = joint.tensor.narrow(0, start, end - start).ok()?;

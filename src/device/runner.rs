@@ -179,33 +179,25 @@ impl Runner {
         result
     }
 
-    fn tensor(&mut self, value: &Value) -> Result<Tensor, Error> {
-        match value {
-            Value::Reading(cell) => {
-                if cell.get().is_none() {
-                    self.read_back(u64::MAX);
-                }
-                value.whole()
-            }
-            _ => value.whole(),
-        }
-    }
-
     /// The operands of a step, or the error of the first that has failed.
-    fn operands(
+    fn operands<'v>(
         &mut self,
-        inputs: impl Iterator<Item = ValueId>,
-        values: &[Option<Result<Value, Error>>],
-    ) -> Result<SmallVec<[Tensor; 4]>, Error> {
-        let mut operands = SmallVec::new();
-        for input in inputs {
-            match &values[input as usize] {
-                Some(Ok(value)) => operands.push(self.tensor(value)?),
-                Some(Err(cause)) => return Err(cause.clone()),
-                None => return Err(Tensors::abandoned()),
-            }
+        inputs: impl Iterator<Item = ValueId> + Clone,
+        values: &'v [Option<Result<Value, Error>>],
+    ) -> Result<SmallVec<[&'v Tensor; 4]>, Error> {
+        let awaited = |input| match &values[input as usize] {
+            Some(Ok(Value::Reading(cell))) => cell.get().is_none(),
+            _ => false,
+        };
+        if inputs.clone().any(awaited) {
+            self.read_back(u64::MAX);
         }
-        Ok(operands)
+        let operand = |input| match &values[input as usize] {
+            Some(Ok(value)) => value.whole(),
+            Some(Err(cause)) => Err(cause.clone()),
+            None => Err(Tensors::abandoned()),
+        };
+        inputs.map(operand).collect()
     }
 
     /// Runs one operation. An error, also of an operand, is its value.
@@ -215,14 +207,13 @@ impl Runner {
         work: &Work,
         values: &mut [Option<Result<Value, Error>>],
     ) -> Result<Value, Error> {
-        let owned = self.operands(step.inputs.iter().copied(), values)?;
-        let inputs: SmallVec<[&Tensor; 4]> = owned.iter().collect();
         for &input in &step.inputs {
             // its result may be a view
             if let Some(Ok(value)) = &mut values[input as usize] {
                 value.show();
             }
         }
+        let inputs = self.operands(step.inputs.iter().copied(), values)?;
         let op = work.op(step);
         let host = matches!(op, Op::ToDevice(device) if device.is_cpu());
         if host && self.stream.device().location() != DeviceLocation::Cpu {
@@ -270,8 +261,7 @@ impl Runner {
         work: &Work,
         values: &[Option<Result<Value, Error>>],
     ) -> Result<Value, Error> {
-        let owned = self.operands(step.inputs.iter().map(|input| input.value), values)?;
-        let inputs: SmallVec<[&Tensor; 4]> = owned.iter().collect();
+        let inputs = self.operands(step.inputs.iter().map(|input| input.value), values)?;
         // nobody but the engine has seen it, and nobody reads it after this step
         let over = step.over.map(usize::from).filter(|&operand| {
             let value = step.inputs[operand].value;
@@ -288,8 +278,7 @@ impl Runner {
         work: &Work,
         values: &[Option<Result<Value, Error>>],
     ) -> Result<Value, Error> {
-        let owned = self.operands(step.inputs().into_iter(), values)?;
-        let inputs: SmallVec<[&Tensor; 4]> = owned.iter().collect();
+        let inputs = self.operands(step.inputs().iter().copied(), values)?;
         let kept = work.kept_by(step);
         let run =
             |stream: &mut dyn CommandStream| stream.product(step, &inputs, &work.scalars, kept);
@@ -300,7 +289,9 @@ impl Runner {
     fn beside(&mut self, steps: &[Step], work: &Work, values: &mut [Option<Result<Value, Error>>]) {
         let (mut parts, mut made) = (Vec::new(), Vec::new());
         for step in steps {
-            match self.operands(step.inputs().into_iter(), values) {
+            let inputs = self.operands(step.inputs().iter().copied(), values);
+            let inputs = inputs.map(|inputs| inputs.into_iter().cloned().collect());
+            match inputs {
                 Ok(inputs) => {
                     parts.push(work.part(step, inputs));
                     made.push(step.value());
@@ -349,15 +340,19 @@ impl Runner {
                 }
             }
         }
-        plan.outputs
-            .iter()
-            .zip(&work.outputs)
-            .map(|(&value, output)| match &values[value as usize] {
-                Some(Ok(value)) => Ok(Stored::new(value.clone(), output.bytes, &self.meter)),
-                Some(Err(error)) => Err(error.clone()),
-                None => Err(Tensors::abandoned()),
-            })
-            .collect()
+        let mut left = plan.outputs.iter();
+        let mut results = Results::<Tensors>::new();
+        for output in &work.outputs {
+            let Some(&value) = left.next() else { break };
+            let again = left.as_slice().contains(&value);
+            let result = match again {
+                true => values[value as usize].clone(),
+                false => values[value as usize].take(),
+            };
+            let result = result.unwrap_or_else(|| Err(Tensors::abandoned()));
+            results.push(result.map(|value| Stored::new(value, output.bytes, &self.meter)));
+        }
+        results
     }
 }
 

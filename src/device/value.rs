@@ -28,11 +28,11 @@ pub(super) enum Value {
 
 impl Value {
     /// The tensor.
-    pub(super) fn whole(&self) -> Result<Tensor, Error> {
+    pub(super) fn whole(&self) -> Result<&Tensor, Error> {
         match self {
-            Value::Own(tensor) | Value::Here(tensor) => Ok(tensor.clone()),
+            Value::Own(tensor) | Value::Here(tensor) => Ok(tensor),
             Value::Reading(cell) => match cell.get() {
-                Some(read) => read.clone(),
+                Some(read) => read.as_ref().map_err(Error::clone),
                 None => Err(Tensors::abandoned()),
             },
         }
@@ -68,7 +68,7 @@ impl Stored {
 
     /// The tensor.
     pub(crate) fn tensor(&self) -> Result<Tensor, Error> {
-        self.value.whole()
+        self.value.whole().cloned()
     }
 }
 

@@ -15,7 +15,7 @@ use crate::graph::NodeId;
 use crate::handle::Handle;
 use crate::outputs::{Outputs, Results};
 use crate::pending::Pending;
-use crate::request::{Ask, Cut, Graph};
+use crate::request::{Ask, Borrowed, Cut, Owned};
 use crate::submit::Submit;
 use smallvec::SmallVec;
 use std::future::{Future, poll_fn};
@@ -31,9 +31,16 @@ pub(crate) struct Asked<A: Ask> {
 
 impl Executor {
     /// Cuts out what has to be computed for outputs.
-    pub(crate) fn ask(&self, outputs: impl Outputs) -> Result<Asked<Graph>> {
-        let (graph, places) = Graph::new(&self.0.home, outputs.tensors());
+    pub(crate) fn ask<'a>(&'a self, outputs: &'a impl Outputs) -> Result<Asked<Borrowed<'a>>> {
+        let (graph, places) = Borrowed::new(&self.0.home, outputs.tensors());
         let ready = Ready::cut(graph)?;
+        Ok(Asked { ready, places })
+    }
+
+    /// The same for a call that returns before it has launched it.
+    pub(crate) fn ask_owned(&self, outputs: &impl Outputs) -> Result<Asked<Owned>> {
+        let (graph, places) = Borrowed::new(&self.0.home, outputs.tensors());
+        let ready = Ready::cut(graph.to_owned())?;
         Ok(Asked { ready, places })
     }
 

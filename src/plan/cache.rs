@@ -95,15 +95,16 @@ impl<V> Cache<V> {
     /// What is kept for this signature; else the age of the set, to be given to
     /// [`Cache::put`].
     pub(super) fn get(&self, signature: &Signature) -> Result<Arc<V>, Age> {
-        let set = self.versions.snapshot();
-        let entry = set.value.find(signature).ok_or(set.value.age)?;
-        // ORDERING: Relaxed; both are estimates. Written only when it changes, so that many
-        // readers of one entry share its cache line.
-        let now = self.made.load(Ordering::Relaxed);
-        if entry.used.load(Ordering::Relaxed) != now {
-            entry.used.store(now, Ordering::Relaxed);
-        }
-        Ok(entry.value.clone())
+        self.versions.with(|set| {
+            let entry = set.value.find(signature).ok_or(set.value.age)?;
+            // ORDERING: Relaxed; both are estimates. Written only when it changes, so that many
+            // readers of one entry share its cache line.
+            let now = self.made.load(Ordering::Relaxed);
+            if entry.used.load(Ordering::Relaxed) != now {
+                entry.used.store(now, Ordering::Relaxed);
+            }
+            Ok(entry.value.clone())
+        })
     }
 
     /// Keeps what was just made, unless everything was forgotten since it was begun, or another thread

@@ -107,7 +107,7 @@ impl<E: Engine> Owner<E> {
         if self.taking_off.is_empty() {
             return;
         }
-        Counters::add(&core.gate().counters.tickets);
+        Counters::add_driving(&core.gate().counters.tickets);
         let limit = self.engine.ticket_limit().and_then(Deadline::after);
         let ticket = self.engine.ticket();
         let members = std::mem::take(&mut self.taking_off);
@@ -216,7 +216,7 @@ impl<E: Engine> Owner<E> {
 
     /// Issues a fragment by itself, waits for it and publishes. `false` if the device is lost.
     fn issue_again(&mut self, mut running: Running<E::Kind>, core: &Core<E>) -> bool {
-        Counters::add(&core.gate().counters.reissued);
+        Counters::add_driving(&core.gate().counters.reissued);
         let issued = self.issue(&mut running);
         // later flights are behind it on the device: its ticket is waited for, not theirs
         let mut ticket = self.engine.ticket();

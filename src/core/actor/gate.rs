@@ -25,7 +25,8 @@ pub struct Gate {
     pub(super) waits_for: Mutex<Option<Arc<Gate>>>,
 }
 
-/// What has been done, for any thread to read.
+/// What has been done, for any thread to read. But for `cancelled` and `expired`, only the holder of the
+/// turn writes.
 #[derive(Debug, Default)]
 pub struct Counters {
     /// Fragments that were run, failed ones included.
@@ -45,10 +46,16 @@ pub struct Counters {
 }
 
 impl Counters {
-    /// One more.
-    pub fn add(counter: &AtomicU64) {
+    /// One more, of what any thread counts.
+    fn add(counter: &AtomicU64) {
         // ORDERING: Relaxed; a statistic.
         counter.fetch_add(1, Relaxed);
+    }
+
+    /// One more, of what only the holder of the turn counts.
+    pub(super) fn add_driving(counter: &AtomicU64) {
+        // ORDERING: Relaxed; a statistic. There is one writer at a time, and the turn orders them.
+        counter.store(counter.load(Relaxed) + 1, Relaxed);
     }
 }
 

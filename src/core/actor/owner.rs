@@ -101,7 +101,10 @@ impl<E: Engine> Owner<E> {
     /// Receives what is queued, puts what became more urgent where it belongs, and frees what was
     /// sent home.
     pub fn receive(&mut self, core: &Core<E>) {
-        while let Ok(task) = self.queue.try_recv() {
+        // without a look an empty channel costs a fence
+        while !self.queue.is_empty()
+            && let Ok(task) = self.queue.try_recv()
+        {
             self.accept(task, core);
         }
         for task in core.take_lifted() {
@@ -208,7 +211,7 @@ impl<E: Engine> Owner<E> {
     /// nothing waits before it.
     pub fn run_now(
         &mut self,
-        task: Arc<Task<E::Kind>>,
+        task: &Arc<Task<E::Kind>>,
         payload: Payload<E::Kind>,
         lender: &Lender<'_, E::Kind>,
         core: &Core<E>,
@@ -216,11 +219,11 @@ impl<E: Engine> Owner<E> {
         self.receive(core);
         let free = !self.has_ready() && !self.is_in_flight() && core.fate().is_none();
         if free && payload.is_ready() {
-            let batch = Self::begin(&task, payload).into_iter().collect();
+            let batch = Self::begin(task, payload).into_iter().collect();
             self.ready.lead(task.class());
             self.start_batch(batch, Some(lender), core);
         } else if task.fill(payload) {
-            self.accept(task, core);
+            self.accept(task.clone(), core);
         }
     }
 
@@ -297,15 +300,20 @@ impl<E: Engine> Owner<E> {
         if lender.is_some_and(|lender| lender.alone) {
             return;
         }
-        let first = batch.first();
-        let Some(mut open) = first.and_then(|first| self.engine.open(&first.payload.work)) else {
+        let Some(first) = batch.first() else {
             return;
         };
         self.receive(core);
+        let delay = self.engine.max_delay();
+        if self.ready.is_empty() && delay.is_zero() {
+            return;
+        }
+        let Some(mut open) = self.engine.open(&first.payload.work) else {
+            return;
+        };
         if !self.ready.is_empty() {
             self.gather_ready(&mut open, batch, lender);
         }
-        let delay = self.engine.max_delay();
         let patience = (!delay.is_zero()).then(|| Deadline::after(delay)).flatten();
         let Some(patience) = patience else {
             return;
@@ -510,7 +518,7 @@ impl<E: Engine> Owner<E> {
         let Some(task) = self.hand.pop_front().or_else(|| self.ready.pop()) else {
             return false;
         };
-        if let Some(payload) = task.take() {
+        if let Some(mut payload) = task.take() {
             if let Fate::Lost(error) = fate {
                 for output in payload.begin().into_iter().flatten() {
                     output.finish(Err(error.clone()));

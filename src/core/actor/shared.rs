@@ -205,17 +205,14 @@ impl<E: Engine> Core<E> {
             return Some(payload);
         }
         submission.driven(None, start == Start::RunIfIdle, |core, lender| {
-            core.drive(lender, |owner| {
-                owner.run_now(task.clone(), payload, lender, core)
-            });
+            core.drive(lender, |owner| owner.run_now(task, payload, lender, core));
         });
         None
     }
 
-    /// The caller has borrowed the turn.
+    /// The caller has borrowed the turn, which started a round.
     fn drive(&self, lender: &Lender<'_, E::Kind>, first: impl FnOnce(&mut Owner<E>)) {
-        Counters::add(&self.gate.counters.lent);
-        self.gate.turn.start_round();
+        Counters::add_driving(&self.gate.counters.lent);
         let left = self.guarded(|owner| {
             first(owner);
             while !(lender.done)() && owner.run_batch(self, Some(lender)) {}
@@ -226,9 +223,9 @@ impl<E: Engine> Core<E> {
 
     /// It has ended.
     pub(super) fn count_run(&self, failed: bool) {
-        Counters::add(&self.gate.counters.run);
+        Counters::add_driving(&self.gate.counters.run);
         if failed {
-            Counters::add(&self.gate.counters.failed);
+            Counters::add_driving(&self.gate.counters.failed);
         }
     }
 

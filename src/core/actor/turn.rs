@@ -67,22 +67,22 @@ impl Turn {
         }
     }
 
-    /// Takes the turn for a thread that is not the owner's, if no thread has it. With `queued`, only if
-    /// a message lies there.
+    /// Takes the turn for a thread that is not the owner's, if no thread has it, and starts a round. With
+    /// `queued`, only if a message lies there.
     pub fn try_borrow(&self, queued: bool) -> bool {
         let need = if queued { PENDING } else { 0 };
-        // ORDERING: Relaxed; whoever takes the turn passes `start_round` before anything else.
+        // ORDERING: Acquire, as in `start_round`, of which this is the first one of the borrower.
         self.word
-            .fetch_update(Relaxed, Relaxed, |w| {
-                (w & (HELD | need) == need).then_some(w | HELD)
+            .fetch_update(Acquire, Relaxed, |w| {
+                (w & (HELD | need) == need).then_some((w | HELD) & !PENDING)
             })
             .is_ok()
     }
 
-    /// Takes the turn for a thread that is not the owner's, if there is nothing to do.
+    /// Takes the turn for a thread that is not the owner's, if there is nothing to do, and starts a round.
     pub fn try_borrow_idle(&self) -> bool {
-        // ORDERING: Relaxed, as in `try_borrow`.
-        let idle = self.word.compare_exchange(0, HELD, Relaxed, Relaxed);
+        // ORDERING: Acquire, as in `try_borrow`. Nothing is pending.
+        let idle = self.word.compare_exchange(0, HELD, Acquire, Relaxed);
         idle.is_ok()
     }
 
@@ -111,7 +111,7 @@ impl Turn {
 
     /// The owner's thread takes the turn if there is something to do.
     pub(super) fn try_take(&self) -> bool {
-        // ORDERING: Relaxed, as in `try_borrow`.
+        // ORDERING: Relaxed; the owner's thread passes `start_round` before anything else.
         self.word
             .fetch_update(Relaxed, Relaxed, |w| {
                 (w != 0 && w & HELD == 0).then_some(HELD | (w & PENDING))
@@ -121,7 +121,7 @@ impl Turn {
 
     /// The owner's thread takes the turn although there is nothing to do: the time it gave itself is up.
     fn take_anyway(&self) -> bool {
-        // ORDERING: Relaxed, as in `try_borrow`.
+        // ORDERING: Relaxed; the owner's thread passes `start_round` before anything else.
         let taken = self.word.fetch_update(Relaxed, Relaxed, |w| {
             (w & HELD == 0).then_some(HELD | (w & PENDING))
         });

@@ -11,12 +11,11 @@ use super::slot::{Lean, Released, Share, Slot};
 use super::task::{Payload, Task};
 use super::{Kind, NodeId};
 use crate::core::sync::Ordering::Relaxed;
-use crate::core::sync::{Alter, Arc, AtomicU64, AtomicUsize, Map, Mutex};
+use crate::core::sync::{Alter, Arc, AtomicU64, Map, Mutex};
 
 /// The results of one executor.
 pub struct NodeStore<K: Kind> {
     map: Map<NodeId, Arc<Slot<K>>>,
-    nodes: AtomicUsize,
     /// The number of the last launch that claims.
     number: AtomicU64,
     /// Nodes that a fragment computes although a younger claim on them had not begun.
@@ -92,7 +91,6 @@ impl<K: Kind> NodeStore<K> {
     pub fn new(call_owner: Option<Box<dyn Fn() + Send + Sync>>) -> Self {
         Self {
             map: Map::new(),
-            nodes: AtomicUsize::new(0),
             number: AtomicU64::new(0),
             recomputed: AtomicU64::new(0),
             home: call_owner.map(|call_owner| Home {
@@ -122,10 +120,6 @@ impl<K: Kind> NodeStore<K> {
         match found {
             Ok(slot) => Claim::Found(slot),
             Err(slot) => {
-                if replaced.is_none() {
-                    // ORDERING: Relaxed; a statistic.
-                    self.nodes.fetch_add(1, Relaxed);
-                }
                 drop(replaced);
                 Claim::Won(slot)
             }
@@ -179,8 +173,6 @@ impl<K: Kind> NodeStore<K> {
     /// A slot that nobody refers to has left the map.
     #[must_use]
     fn removed(&self, slot: Arc<Slot<K>>, released: Released) -> Option<Payload<K>> {
-        // ORDERING: Relaxed; a statistic.
-        self.nodes.fetch_sub(1, Relaxed);
         let unwanted = match released {
             Released::Withdrawn => slot.task().output_gone(),
             _ => None,
@@ -225,8 +217,7 @@ impl<K: Kind> NodeStore<K> {
 
     /// The number of nodes whose result exists or is on its way.
     pub fn nodes(&self) -> usize {
-        // ORDERING: Relaxed; a statistic.
-        self.nodes.load(Relaxed)
+        self.map.len()
     }
 }
 

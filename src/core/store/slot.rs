@@ -270,13 +270,21 @@ impl<K: Kind> Slot<K> {
 
     /// PENDING -> RUNNING; `None` if it was given up or closed first.
     pub fn begin(this: &Arc<Self>) -> Option<Begun<K>> {
+        this.run().then(|| Begun::new(this.clone()))
+    }
+
+    /// The same for a reference that the caller gives up.
+    pub(super) fn begin_own(this: Arc<Self>) -> Option<Begun<K>> {
+        this.run().then(|| Begun::new(this))
+    }
+
+    /// PENDING -> RUNNING, if it was not given up or closed first.
+    fn run(&self) -> bool {
         // ORDERING: Relaxed; what the owner needs came with the message.
-        this.word
-            .fetch_update(Relaxed, Relaxed, |w| {
-                (phase(w) == PENDING).then_some(w + RUNNING)
-            })
-            .ok()
-            .map(|_| Begun::new(this.clone()))
+        let pending = self.word.fetch_update(Relaxed, Relaxed, |w| {
+            (phase(w) == PENDING).then_some(w + RUNNING)
+        });
+        pending.is_ok()
     }
 
     /// PENDING -> CLOSED; nothing happens in any other phase.

@@ -38,7 +38,7 @@ pub struct Payload<K: Kind> {
     pub work: K::Work,
     /// Results of other fragments that it reads.
     pub inputs: SmallVec<[Held<K>; 2]>,
-    /// Where its results go.
+    /// Where its results go, until it begins.
     pub outputs: SmallVec<[Arc<Slot<K>>; 1]>,
     /// Its place in the queue, until it begins.
     pub permit: Option<Permit>,
@@ -226,9 +226,10 @@ impl<K: Kind> Payload<K> {
         expired.fold(false, |some, one| some | one)
     }
 
-    /// Begins every output that is still wanted: the right to end it, or nothing, for each.
-    pub fn begin(&self) -> SmallVec<[Option<Begun<K>>; 1]> {
-        self.outputs.iter().map(Slot::begin).collect()
+    /// Begins every output that is still wanted: the right to end it, or nothing, for each. The payload
+    /// answers for them no more.
+    pub fn begin(&mut self) -> SmallVec<[Option<Begun<K>>; 1]> {
+        self.outputs.drain(..).map(Slot::begin_own).collect()
     }
 
     /// The nodes whose results it reads.

@@ -162,6 +162,10 @@ impl<K: Eq + Hash + Copy, V> Map<K, V> {
             },
         }
     }
+    /// The number of entries, one shard after another.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
     /// Removes the entry of `key` if `f` says so, as one step.
     pub fn remove_if(&self, key: K, f: impl FnOnce(&V) -> bool) -> Option<V> {
         self.0.remove_if(&key, |_, v| f(v)).map(|(_, v)| v)
@@ -181,6 +185,10 @@ impl<T> Swap<T> {
     /// Starts with `value`.
     pub fn new(value: Arc<T>) -> Self {
         Self(arc_swap::ArcSwap::new(value))
+    }
+    /// What `f` makes of the current value, which is not counted for it.
+    pub fn with<R>(&self, f: impl FnOnce(&T) -> R) -> R {
+        f(&self.0.load())
     }
     /// The current value.
     pub fn load_full(&self) -> Arc<T> {

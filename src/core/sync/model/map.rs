@@ -113,6 +113,12 @@ impl<K: Eq + Hash + Copy, V> Map<K, V> {
             (Alter::Put(v), r) => (entries.insert(key, v), r),
         })
     }
+    /// The number of entries, one shard after another.
+    pub fn len(&self) -> usize {
+        let reader = self.reader();
+        let shards = self.shards.iter();
+        shards.map(|shard| shard.read(reader, HashMap::len)).sum()
+    }
     /// Removes the entry of `key` if `f` says so, as one step.
     pub fn remove_if(&self, key: K, f: impl FnOnce(&V) -> bool) -> Option<V> {
         self.shard(key)

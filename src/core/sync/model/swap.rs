@@ -42,6 +42,11 @@ impl<T> Swap<T> {
         unsafe { (*entry).clone() }
     }
 
+    /// What `f` makes of the current value.
+    pub fn with<R>(&self, f: impl FnOnce(&T) -> R) -> R {
+        f(&self.load_full())
+    }
+
     /// The current value.
     pub fn load_full(&self) -> Arc<T> {
         match self {
