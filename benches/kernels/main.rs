@@ -251,13 +251,7 @@ fn main() {
             continue;
         }
         let eager = || drop(black_box((case.eager)().unwrap()));
-        let run = || {
-            executor
-                .submit(&(case.lazy)().unwrap())
-                .unwrap()
-                .wait()
-                .unwrap()
-        };
+        let run = || executor.run(&(case.lazy)().unwrap()).unwrap();
         let lazy = || drop(black_box(run()));
         if case.what == "minilm_layer" {
             // a fresh executor: what it keeps for later counts too
