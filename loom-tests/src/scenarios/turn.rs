@@ -41,7 +41,7 @@ fn own(turn: &Turn, state: &State, receiver: &channel::Receiver<u32>, n: usize) 
         loop {
             turn.start_round();
             state.touch();
-            while receiver.try_recv().is_ok() {
+            while !receiver.is_empty() && receiver.try_recv().is_ok() {
                 got += 1;
             }
             if turn.try_rest() {
@@ -87,7 +87,6 @@ pub fn borrow_vs_owner() {
         }
     });
     assert!(turn.try_borrow(false), "no other thread was called");
-    turn.start_round();
     state.touch();
     turn.hand_back(true);
     owner.join().unwrap();
@@ -125,7 +124,6 @@ pub fn two_borrowers() {
     let borrow = |turn: &Turn, state: &State| {
         let borrowed = turn.try_borrow(true);
         if borrowed {
-            turn.start_round();
             state.touch();
             turn.hand_back(false);
         }
@@ -164,7 +162,6 @@ pub fn borrow_after_borrow() {
         turn.posted();
         let borrowed = turn.try_borrow(true);
         if borrowed {
-            turn.start_round();
             state.touch();
             turn.hand_back(false);
         }
@@ -181,10 +178,9 @@ pub fn borrow_after_borrow() {
     }
 }
 
-/// Receives what is queued, and says whether a message has come by now.
-fn received(turn: &Turn, state: &State, receiver: &channel::Receiver<u32>) -> bool {
-    turn.start_round();
-    while receiver.try_recv().is_ok() {
+/// In a round: receives what is queued; whether a message has come by now.
+fn received(state: &State, receiver: &channel::Receiver<u32>) -> bool {
+    while !receiver.is_empty() && receiver.try_recv().is_ok() {
         state.touch();
     }
     state.look() > 0
@@ -195,7 +191,8 @@ fn own_one(turn: &Turn, state: &State, receiver: &channel::Receiver<u32>) {
     loop {
         turn.take(None);
         loop {
-            if received(turn, state, receiver) {
+            turn.start_round();
+            if received(state, receiver) {
                 return;
             }
             if turn.try_rest() {
@@ -219,11 +216,11 @@ pub fn post_vs_hand_back() {
         sender.try_send(0).unwrap();
         t.posted();
         if t.try_borrow(true) {
-            t.hand_back(received(&t, &s, &r));
+            t.hand_back(received(&s, &r));
         }
     });
     if turn.try_borrow(true) {
-        turn.hand_back(received(&turn, &state, &receiver));
+        turn.hand_back(received(&state, &receiver));
         saw("lent");
     } else {
         saw("not to be had");
@@ -247,7 +244,7 @@ pub fn run_vs_post() {
         sender
     });
     if turn.try_borrow(false) {
-        turn.hand_back(received(&turn, &state, &receiver));
+        turn.hand_back(received(&state, &receiver));
         saw("lent");
     } else {
         saw("not to be had");
@@ -269,7 +266,6 @@ pub fn limit_vs_borrow() {
         assert!(t.try_rest(), "called although nothing came");
     });
     if turn.try_borrow(false) {
-        turn.start_round();
         state.touch();
         turn.hand_back(false);
         saw("lent");

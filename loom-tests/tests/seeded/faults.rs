@@ -194,17 +194,20 @@ faults! {
     "core/actor/turn.rs": "        if next(old) != 0 {\n            self.owner.unpark();\n        }" => "", borrow_vs_owner, STUCK;
     "core/actor/turn.rs": "        if next(old) != 0 {\n" => "        if left {\n", post_vs_hand_back, STUCK;
     "core/actor/turn.rs": "        if next(old) != 0 {\n" => "        if left {\n", run_vs_post, STUCK;
-    "core/actor/turn.rs": "(w & (HELD | need) == need).then_some(w | HELD)" => "(w & need == need).then_some(w | HELD)", borrow_after_borrow, RACE;
+    "core/actor/turn.rs": "(w & (HELD | need) == need).then_some((w | HELD) & !PENDING)" => "(w & need == need).then_some((w | HELD) & !PENDING)", borrow_after_borrow, RACE;
+    "core/actor/turn.rs": "(w & (HELD | need) == need).then_some((w | HELD) & !PENDING)" => "(w & (HELD | need) == need).then_some(HELD)", run_vs_close, STUCK;
+    "core/actor/turn.rs": ".fetch_update(Acquire, Relaxed, |w| {\n                (w & (HELD" => ".fetch_update(Relaxed, Relaxed, |w| {\n                (w & (HELD", borrow_after_borrow, RACE;
     "core/actor/turn.rs": "(w != 0 && w & HELD == 0).then_some(HELD | (w & PENDING))" => "(w != 0).then_some(HELD | (w & PENDING))", post_vs_hand_back, RACE;
     "core/actor/turn.rs": "            (w & HELD == 0).then_some(HELD | (w & PENDING))" => "            Some(HELD | (w & PENDING))", limit_vs_borrow, RACE;
     "core/actor/turn.rs": "                    self.call();\n" => "", limit_vs_borrow, STUCK;
-    "core/actor/turn.rs": "let idle = self.word.compare_exchange(0, HELD, Relaxed, Relaxed);" => "let idle = self.word.fetch_update(Relaxed, Relaxed, |w| (w & PENDING == 0).then_some(w | HELD));", poll_vs_submit, RACE;
+    "core/actor/turn.rs": "let idle = self.word.compare_exchange(0, HELD, Acquire, Relaxed);" => "let idle = self.word.fetch_update(Acquire, Relaxed, |w| (w & PENDING == 0).then_some(w | HELD));", poll_vs_submit, RACE;
+    "core/actor/turn.rs": "let idle = self.word.compare_exchange(0, HELD, Acquire, Relaxed);" => "let idle = self.word.compare_exchange(0, HELD, Relaxed, Relaxed);", poll_vs_submit, RACE;
     "core/actor/turn.rs": "let need = if queued { PENDING } else { 0 };" => "let need = if queued { 0 } else { 0 };", two_borrowers, "both, or neither";
     // running one's own, and lending
-    "core/actor/shared.rs": "owner.run_now(task.clone(), payload, lender, core)" => "drop((owner, payload))", run_alone, "left: Closed\n right: Ready(2)";
+    "core/actor/shared.rs": "owner.run_now(task, payload, lender, core)" => "drop((owner, payload))", run_alone, "left: Closed\n right: Ready(2)";
     "core/actor/owner.rs": "            self.ready.lead(task.class());\n" => "", run_one_class, "two classes in one batch";
     "core/actor/owner.rs": "        if free && payload.is_ready() {" => "        if free {", run_blocked, "a fragment begins when every input has ended";
-    "core/actor/owner.rs": "        } else if task.fill(payload) {\n            self.accept(task, core);" => "        } else if task.fill(payload) {", run_blocked, STUCK;
+    "core/actor/owner.rs": "        } else if task.fill(payload) {\n            self.accept(task.clone(), core);" => "        } else if task.fill(payload) {", run_blocked, STUCK;
     "core/actor/shared.rs": "            owner.has_ready()\n" => "            false\n", lend_behind_foreign, STUCK;
     "core/actor/shared.rs": "        self.gate.turn.hand_back(left);" => "        let _ = left;", run_alone, STUCK;
     "core/actor/owner.rs": "(self.engine.is_foreign(work), self.engine.estimate(work))" => "(false, self.engine.estimate(work))", lend_behind_foreign, "the caller ran another's foreign work";
