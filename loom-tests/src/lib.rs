@@ -141,7 +141,7 @@ scenarios! {
     turn::two_borrowers, None, false, ["mine", "the other's"];
     turn::two_posts, Some(2), true, [];
     turn::borrow_after_borrow, Some(3), false, ["both", "mine", "the other's"];
-    turn::post_vs_hand_back, Some(2), false, ["lent", "not to be had"];
+    turn::post_vs_hand_back, Some(2), true, ["lent", "not to be had"];
     turn::call_is_over, None, false, ["one round", "two rounds"];
     turn::run_vs_post, Some(2), false, ["lent", "not to be had"];
     turn::limit_vs_borrow, Some(3), false, ["lent", "the owner's"];

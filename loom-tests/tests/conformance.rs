@@ -161,6 +161,7 @@ fn maps(seed: u64) {
                 );
             }
         }
+        assert_eq!(model.entries(), real.entries(), "seed {seed}");
         drops.check(seed);
     }
     drop((model, real));
@@ -176,7 +177,11 @@ fn swaps(seed: u64) {
     let real = real::Swap::new(StdArc::new(0));
     for n in 1..CALLS {
         match rng.below(3) {
-            0 => assert_eq!(*model.load_full(), *real.load_full(), "seed {seed}"),
+            0 => {
+                assert_eq!(*model.load_full(), *real.load_full(), "seed {seed}");
+                let look = |value: &u64| *value;
+                assert_eq!(model.with(look), real.with(look), "seed {seed}");
+            }
             1 => {
                 let old = model.rcu(|old| Arc::new(**old * 31 % 1009 + n));
                 let real_old = real.rcu(|old| StdArc::new(**old * 31 % 1009 + n));

@@ -25,7 +25,7 @@ impl<P> Versions<P> {
         self.0.load_full()
     }
 
-    /// What `f` makes of the current version. Takes no lock and counts no reference.
+    /// What `f` makes of the current version. Takes no lock.
     pub fn with<R>(&self, f: impl FnOnce(&Version<P>) -> R) -> R {
         self.0.with(f)
     }

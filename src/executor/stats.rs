@@ -3,7 +3,8 @@
 use super::{Executor, Inner};
 use crate::error::Error;
 
-/// A moment's figures. Each is exact, but not all of the same moment.
+/// Figures, not all of the same moment. Each is exact by itself, but for `live_nodes` while other threads
+/// submit: the nodes are counted one shard of their map after another.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {

@@ -2,7 +2,7 @@
 
 use crate::core::actor::turn::Turn;
 use crate::core::sync::Ordering::Relaxed;
-use crate::core::sync::{Arc, AtomicUsize, Deadline, UnsafeCell, channel};
+use crate::core::sync::{Arc, AtomicUsize, Deadline, UnsafeCell, channel, try_recv};
 use crate::runner::saw;
 use crate::threads::spawn;
 use std::time::Duration;
@@ -41,7 +41,7 @@ fn own(turn: &Turn, state: &State, receiver: &channel::Receiver<u32>, n: usize) 
         loop {
             turn.start_round();
             state.touch();
-            while !receiver.is_empty() && receiver.try_recv().is_ok() {
+            while try_recv(receiver).is_some() {
                 got += 1;
             }
             if turn.try_rest() {
@@ -180,7 +180,7 @@ pub fn borrow_after_borrow() {
 
 /// In a round: receives what is queued; whether a message has come by now.
 fn received(state: &State, receiver: &channel::Receiver<u32>) -> bool {
-    while !receiver.is_empty() && receiver.try_recv().is_ok() {
+    while try_recv(receiver).is_some() {
         state.touch();
     }
     state.look() > 0

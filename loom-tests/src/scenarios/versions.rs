@@ -1,7 +1,7 @@
 //! Parameter sets: a value that is replaced while others read it.
 
 use crate::core::sync::Arc;
-use crate::core::versions::Versions;
+use crate::core::versions::{Version, Versions};
 use crate::runner::saw;
 use crate::threads::spawn;
 
@@ -54,14 +54,15 @@ pub fn snapshot_vs_update() {
     let versions = versions();
     let v = versions.clone();
     let t = spawn(move || add(&v, 1));
-    let first = versions.snapshot();
-    let second = versions.snapshot();
-    for seen in [&first, &second] {
+    let look = |seen: &Version<Set>| {
         assert_eq!(seen.value.weight, seen.value.bias, "a mixed version");
         assert_eq!(u64::from(seen.value.weight), seen.number);
-    }
-    assert!(first.number <= second.number, "an older version came back");
-    saw(if second.number == 0 { "old" } else { "new" });
+        seen.number
+    };
+    let first = look(&versions.snapshot());
+    let second = versions.with(look);
+    assert!(first <= second, "an older version came back");
+    saw(if second == 0 { "old" } else { "new" });
     t.join().unwrap();
     assert_eq!(versions.snapshot().number, 1);
 }

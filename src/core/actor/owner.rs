@@ -11,7 +11,7 @@ use crate::core::panics::catch;
 use crate::core::store::task::{Payload, Received, Taken, Task};
 use crate::core::store::{Kind, NodeId};
 use crate::core::sync::channel::Receiver;
-use crate::core::sync::{Arc, Deadline};
+use crate::core::sync::{Arc, Deadline, try_recv};
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 use std::any::Any;
@@ -101,10 +101,7 @@ impl<E: Engine> Owner<E> {
     /// Receives what is queued, puts what became more urgent where it belongs, and frees what was
     /// sent home.
     pub fn receive(&mut self, core: &Core<E>) {
-        // without a look an empty channel costs a fence
-        while !self.queue.is_empty()
-            && let Ok(task) = self.queue.try_recv()
-        {
+        while let Some(task) = try_recv(&self.queue) {
             self.accept(task, core);
         }
         for task in core.take_lifted() {

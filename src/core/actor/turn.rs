@@ -13,7 +13,8 @@
 //! The rules that make it sound:
 //!
 //! 1. A message is sent, then `PENDING` is set. A driver clears `PENDING`, then receives. So a
-//!    message that a driver did not receive has left `PENDING` set behind the driver's back.
+//!    message that a driver did not receive has left `PENDING` set behind the driver's back. To borrow
+//!    the turn clears it too.
 //! 2. While a thread drives, nobody is woken. Who gives the turn back with a flag set, or with work left
 //!    that it received, wakes the owner's thread; who sets the first flag while nobody drives does too.
 //! 3. So whenever nobody drives and a flag is set, the owner's thread has been woken for it, and takes
@@ -59,7 +60,7 @@ impl Turn {
     }
 
     fn set(&self, flag: usize) {
-        // ORDERING: Release, with the Acquire of `start_round`: who clears the flag finds the
+        // ORDERING: Release, with the Acquire of `start_round` and of who borrows: who clears the flag finds the
         // message, and the owner sees why it was called.
         let old = self.word.fetch_or(flag, Release);
         if old == 0 {
@@ -99,7 +100,7 @@ impl Turn {
     /// state; then, or if anything came in, the owner's thread is woken to go on.
     pub fn hand_back(&self, left: bool) {
         let next = |w: usize| (w & !HELD) | if left { CALLED } else { 0 };
-        // ORDERING: Release, with the Acquire of `start_round`: the owner's state.
+        // ORDERING: Release, with the Acquire of `start_round` and of who borrows: the owner's state.
         let old = self.word.fetch_update(Release, Relaxed, |w| Some(next(w)));
         let Ok(old) = old else {
             unreachable!("the closure never declines")
@@ -161,7 +162,7 @@ impl Turn {
     /// goes on with another round.
     #[must_use]
     pub fn try_rest(&self) -> bool {
-        // ORDERING: Release, with the Acquire of `start_round`: the owner's state. Relaxed on
+        // ORDERING: Release, with the Acquire of `start_round` and of who borrows: the owner's state. Relaxed on
         // failure: the next round begins with `start_round`.
         let rest = self.word.compare_exchange(HELD, 0, Release, Relaxed);
         if rest.is_err() {

@@ -217,7 +217,7 @@ impl<K: Kind> NodeStore<K> {
 
     /// The number of nodes whose result exists or is on its way.
     pub fn nodes(&self) -> usize {
-        self.map.len()
+        self.map.entries()
     }
 }
 

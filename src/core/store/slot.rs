@@ -108,7 +108,7 @@ pub struct Slot<K: Kind> {
 /// What a slot ends with.
 pub(super) struct ResultCell<K: Kind>(pub(super) UnsafeCell<Option<Result<K::Value, K::Error>>>);
 
-// SAFETY: it is written by the one thread that holds the right given out by `begin`, before that
+// SAFETY: it is written by the one thread that holds the right given out by `begin` or `begin_own`, before that
 // publishes an end with Release, and by others only read, by shared reference, after an end was loaded
 // with Acquire. Values and errors are `Send` and `Sync` by `Kind`'s bounds.
 unsafe impl<K: Kind> Sync for ResultCell<K> {}

@@ -33,6 +33,11 @@ pub fn overflow(what: &str) -> ! {
     panic!("too many {what}")
 }
 
+/// Receives, if there is a message: the look of the real one is part of the model's own.
+pub fn try_recv<T>(receiver: &channel::Receiver<T>) -> Option<T> {
+    receiver.try_recv().ok()
+}
+
 pub use rt::thread_local;
 
 /// Threads of the core: only what it starts and joins.

@@ -25,6 +25,15 @@ pub fn overflow(what: &str) -> ! {
     std::process::abort()
 }
 
+/// Receives, if there is a message. crossbeam's own attempt at an empty channel costs a fence; by the
+/// look before it, which is a plain load, it is seen whatever was sent before the caller was told of it.
+pub fn try_recv<T>(receiver: &channel::Receiver<T>) -> Option<T> {
+    match receiver.is_empty() {
+        true => None,
+        false => receiver.try_recv().ok(),
+    }
+}
+
 pub use std::thread_local;
 
 /// Threads of the core: only what it starts and joins.
@@ -163,7 +172,7 @@ impl<K: Eq + Hash + Copy, V> Map<K, V> {
         }
     }
     /// The number of entries, one shard after another.
-    pub fn len(&self) -> usize {
+    pub fn entries(&self) -> usize {
         self.0.len()
     }
     /// Removes the entry of `key` if `f` says so, as one step.
@@ -186,7 +195,7 @@ impl<T> Swap<T> {
     pub fn new(value: Arc<T>) -> Self {
         Self(arc_swap::ArcSwap::new(value))
     }
-    /// What `f` makes of the current value, which is not counted for it.
+    /// What `f` makes of the current value.
     pub fn with<R>(&self, f: impl FnOnce(&T) -> R) -> R {
         f(&self.0.load())
     }

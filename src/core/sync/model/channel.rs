@@ -159,12 +159,6 @@ impl<T> Receiver<T> {
         })
     }
 
-    /// Whether there is no message: by a look that may be stale, as that of `try_recv`. Where looks are not
-    /// stale, `try_recv` is to find out, in one step of the model instead of two.
-    pub fn is_empty(&self) -> bool {
-        self.0.glance().empty
-    }
-
     /// Receives, if there is a message.
     pub fn try_recv(&self) -> Result<T, TryRecvError> {
         if self.0.glance().empty {

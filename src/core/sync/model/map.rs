@@ -114,7 +114,7 @@ impl<K: Eq + Hash + Copy, V> Map<K, V> {
         })
     }
     /// The number of entries, one shard after another.
-    pub fn len(&self) -> usize {
+    pub fn entries(&self) -> usize {
         let reader = self.reader();
         let shards = self.shards.iter();
         shards.map(|shard| shard.read(reader, HashMap::len)).sum()
