@@ -28,6 +28,8 @@ pub const FILES: &[&str] = &[
     "actor/line.rs",
     "actor/engine.rs",
     "actor/owner.rs",
+    "actor/gather.rs",
+    "actor/lender.rs",
     "actor/flight.rs",
     "actor/shared.rs",
     "actor/submission.rs",

@@ -212,8 +212,8 @@ faults! {
     "core/actor/shared.rs": "            owner.has_ready()\n" => "            false\n", lend_behind_foreign, STUCK;
     "core/actor/shared.rs": "        self.gate.turn.hand_back(left);" => "        let _ = left;", run_alone, STUCK;
     "core/actor/owner.rs": "(self.engine.is_foreign(work), self.engine.estimate(work))" => "(false, self.engine.estimate(work))", lend_behind_foreign, "the caller ran another's foreign work";
-    "core/actor/owner.rs": "(engine.is_foreign(work), engine.estimate(work))" => "(false, engine.estimate(work))", foreign_stays_apart, "the caller ran another's foreign work";
-    "core/actor/owner.rs": "(!foreign && !self.alone || own())" => "(!foreign || own())", poll_vs_submit, "it ran another's work";
+    "core/actor/gather.rs": "(engine.is_foreign(work), engine.estimate(work))" => "(false, engine.estimate(work))", foreign_stays_apart, "the caller ran another's foreign work";
+    "core/actor/lender.rs": "(!foreign && !self.alone || own())" => "(!foreign || own())", poll_vs_submit, "it ran another's work";
     "core/actor/owner.rs": "        made.into_iter().for_each(|node| self.unblock(node));\n    }\n\n    // ---- on a device that goes on" => "        drop(made);\n    }\n\n    // ---- on a device that goes on", run_blocked, STUCK;
     "core/actor/driving.rs": "            let before = waiter.waits_for.lock().replace(gate.clone());" => "            let before = waiter.waits_for.lock().clone();", drivers_in_a_circle, "they wait for each other";
     "core/actor/driving.rs": "        next = gate.waits_for.lock().clone();" => "        next = None;", drivers_in_a_circle, "they wait for each other";

@@ -5,18 +5,17 @@ use super::SlotOf;
 use super::driving::Operating;
 use super::engine::{Engine, Inputs, Member, Results};
 use super::flight::{AllBegun, Flight, Issued, Running, discard};
-use super::line::{Line, Look};
+use super::lender::Lender;
+use super::line::Line;
 use super::shared::{Core, ErrorOf, Fate};
 use crate::core::panics::catch;
 use crate::core::store::task::{Payload, Received, Taken, Task};
 use crate::core::store::{Kind, NodeId};
 use crate::core::sync::channel::Receiver;
-use crate::core::sync::{Arc, Deadline, try_recv};
+use crate::core::sync::{Arc, try_recv};
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
-use std::any::Any;
 use std::collections::VecDeque;
-use std::time::Duration;
 
 /// The most fragments that one ticket stands for: bounds how long a result that is done can stay
 /// unpublished behind others.
@@ -26,59 +25,20 @@ const BATCH: usize = 32;
 /// while the owner publishes.
 const IN_FLIGHT: usize = 3;
 
-/// How many queued fragments are looked at for those that may join a batch.
-const LOOK_AHEAD: usize = 256;
-
-/// A batch that waits for others notices so soon that the executor closes.
-const CLOSING: Duration = Duration::from_millis(1);
-
 /// The owner's state: belongs to whoever has the turn.
 pub struct Owner<E: Engine> {
     pub(super) engine: E,
     synchronous: bool,
-    queue: Receiver<Arc<Task<E::Kind>>>,
-    ready: Line<Arc<Task<E::Kind>>>,
+    pub(super) queue: Receiver<Arc<Task<E::Kind>>>,
+    pub(super) ready: Line<Arc<Task<E::Kind>>>,
     /// Taken from the line, and neither begun nor back in it.
-    hand: VecDeque<Arc<Task<E::Kind>>>,
+    pub(super) hand: VecDeque<Arc<Task<E::Kind>>>,
     /// By an input that has neither ended nor been issued.
-    blocked: FxHashMap<NodeId, Vec<Arc<Task<E::Kind>>>>,
+    pub(super) blocked: FxHashMap<NodeId, Vec<Arc<Task<E::Kind>>>>,
     /// What the device has been given, oldest first.
     pub(super) flights: VecDeque<Flight<E>>,
     /// What it is being given.
     pub(super) taking_off: AllBegun<E::Kind>,
-}
-
-/// A caller that drives for the sake of its own result.
-pub struct Lender<'a, K: Kind> {
-    /// Whether its result is there.
-    pub done: &'a dyn Fn() -> bool,
-    /// Whether a task is its own.
-    pub own: &'a dyn Fn(&Task<K>) -> bool,
-    /// Work that would last beyond this is not for it.
-    pub until: Option<&'a Deadline>,
-    /// Whether it runs nothing but its own.
-    pub alone: bool,
-}
-
-impl<K: Kind> Lender<'_, K> {
-    /// How much time it has; `None` if it has no limit.
-    fn left(&self) -> Option<Duration> {
-        let until = self.until?;
-        Some(until.left().unwrap_or(Duration::ZERO))
-    }
-
-    /// Whether it may run a task that takes so long: it does not run operations of another user's own,
-    /// which may want a lock that it holds.
-    fn may_run(
-        &self,
-        task: &Task<K>,
-        foreign: bool,
-        takes: Duration,
-        left: Option<Duration>,
-    ) -> bool {
-        let own = || (self.own)(task);
-        (!foreign && !self.alone || own()) && left.is_none_or(|left| takes <= left)
-    }
 }
 
 impl<E: Engine> Owner<E> {
@@ -110,7 +70,7 @@ impl<E: Engine> Owner<E> {
         drop(core.store().take_doomed());
     }
 
-    fn accept(&mut self, task: Arc<Task<E::Kind>>, core: &Core<E>) {
+    pub(super) fn accept(&mut self, task: Arc<Task<E::Kind>>, core: &Core<E>) {
         match task.receive() {
             Received::Work => self.push(task),
             Received::Husk { permit: None } => core.gate().husk_received(),
@@ -255,7 +215,7 @@ impl<E: Engine> Owner<E> {
     }
 
     /// Takes what is in hand into a batch, if it can run and is still wanted.
-    fn take_hand(&mut self, batch: &mut AllBegun<E::Kind>) {
+    pub(super) fn take_hand(&mut self, batch: &mut AllBegun<E::Kind>) {
         while let Some(task) = self.hand.front().cloned() {
             match task.take_if_ready() {
                 Taken::Ready(payload) => batch.extend(Self::begin(&task, payload)),
@@ -285,99 +245,6 @@ impl<E: Engine> Owner<E> {
         }
         drop(payload.permit.take()); // it leaves the queue
         Some(Running::new(payload, outputs))
-    }
-
-    /// Adds those of the next fragments of the same class that may run as one with the first.
-    fn gather(
-        &mut self,
-        batch: &mut AllBegun<E::Kind>,
-        lender: Option<&Lender<'_, E::Kind>>,
-        core: &Core<E>,
-    ) {
-        if lender.is_some_and(|lender| lender.alone) {
-            return;
-        }
-        let Some(first) = batch.first() else {
-            return;
-        };
-        self.receive(core);
-        let delay = self.engine.max_delay();
-        if self.ready.is_empty() && delay.is_zero() {
-            return;
-        }
-        let Some(mut open) = self.engine.open(&first.payload.work) else {
-            return;
-        };
-        if !self.ready.is_empty() {
-            self.gather_ready(&mut open, batch, lender);
-        }
-        let patience = (!delay.is_zero()).then(|| Deadline::after(delay)).flatten();
-        let Some(patience) = patience else {
-            return;
-        };
-        // for more to come, as long as nothing waits that this would hold up
-        let nothing_waits = |this: &Self| this.ready.is_empty() && this.blocked.is_empty();
-        while self.engine.has_room(&open)
-            && nothing_waits(self)
-            && !core.gate().admission.is_closed()
-        {
-            let Some(left) = patience.left() else {
-                return;
-            };
-            // in pieces: closing wakes nobody here
-            if let Ok(task) = self.queue.recv_timeout(left.min(CLOSING)) {
-                self.accept(task, core);
-                self.receive(core);
-                self.gather_ready(&mut open, batch, lender);
-            }
-        }
-    }
-
-    fn gather_ready(
-        &mut self,
-        open: &mut E::Batch,
-        batch: &mut AllBegun<E::Kind>,
-        lender: Option<&Lender<'_, E::Kind>>,
-    ) {
-        let mut panic: Option<Box<dyn Any + Send>> = None;
-        let Self {
-            engine,
-            ready,
-            hand,
-            ..
-        } = self;
-        // a batch takes no longer than its members would one after the other
-        let begun = batch
-            .iter()
-            .map(|running| engine.estimate(&running.payload.work));
-        let begun = begun.fold(Duration::ZERO, Duration::saturating_add);
-        let left = lender.and_then(Lender::left);
-        let mut left = left.map(|left| left.saturating_sub(begun));
-        let mut joins = |task: &Arc<Task<E::Kind>>| {
-            if !engine.has_room(open) {
-                return Look::Stop;
-            }
-            let takes = task.if_ready(|work| {
-                let (foreign, takes) = (engine.is_foreign(work), engine.estimate(work));
-                let may = lender.is_none_or(|lender| lender.may_run(task, foreign, takes, left));
-                (may && engine.joins(open, work)).then_some(takes)
-            });
-            let Some(takes) = takes else {
-                return Look::Leave;
-            };
-            left = left.map(|left| left.saturating_sub(takes));
-            Look::Take
-        };
-        ready.take_where(LOOK_AHEAD, hand, |task| {
-            catch(|| joins(task)).unwrap_or_else(|caught| {
-                panic = Some(caught);
-                Look::Stop
-            })
-        });
-        if let Some(panic) = panic {
-            std::panic::resume_unwind(panic); // the owner's end: what is in hand is told
-        }
-        self.take_hand(batch);
     }
 
     // ---- on a device that is done when it returns ------------------------------------------------

@@ -2,7 +2,7 @@
 
 use super::SlotOf;
 use super::engine::Engine;
-use super::owner::Lender;
+use super::lender::Lender;
 use super::park::block_on;
 use super::shared::Core;
 use crate::core::store::slot::{Cancel, Share};
