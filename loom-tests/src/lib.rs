@@ -138,6 +138,7 @@ scenarios! {
     turn::post_vs_rest, Some(2), true, [];
     turn::borrow_vs_owner, Some(3), false, [];
     turn::call_vs_rest, Some(3), false, [];
+    turn::call_vs_borrow, Some(2), false, ["lent", "not to be had"];
     turn::two_borrowers, None, false, ["mine", "the other's"];
     turn::two_posts, Some(2), true, [];
     turn::borrow_after_borrow, Some(3), false, ["both", "mine", "the other's"];

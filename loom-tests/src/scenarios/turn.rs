@@ -92,32 +92,56 @@ pub fn borrow_vs_owner() {
     owner.join().unwrap();
 }
 
-/// The owner is called while it is about to rest: it sees why.
+/// The owner's thread, until it sees the reason for which it is called.
+fn own_until(turn: &Turn, reason: &AtomicUsize) {
+    loop {
+        turn.take(None);
+        loop {
+            turn.start_round();
+            if reason.load(Relaxed) == 1 {
+                return;
+            }
+            if turn.try_rest() {
+                break;
+            }
+        }
+    }
+}
+
+/// Calling the owner while it is about to rest: it sees why.
 pub fn call_vs_rest() {
     let turn = Arc::new(Turn::new());
     let reason = Arc::new(AtomicUsize::new(0));
     turn.posted();
     let (t, r) = (turn.clone(), reason.clone());
-    let owner = spawn(move || {
-        loop {
-            t.take(None);
-            loop {
-                t.start_round();
-                if r.load(Relaxed) == 1 {
-                    return;
-                }
-                if t.try_rest() {
-                    break;
-                }
-            }
-        }
-    });
+    let owner = spawn(move || own_until(&t, &r));
     reason.store(1, Relaxed);
     turn.call();
     owner.join().unwrap();
 }
 
-/// Two threads would borrow the turn for one message: one of them has it.
+/// Calling the owner while the turn is lent: the borrower leaves the call to the owner's thread.
+pub fn call_vs_borrow() {
+    let turn = Arc::new(Turn::new());
+    let reason = Arc::new(AtomicUsize::new(0));
+    let (t, r) = (turn.clone(), reason.clone());
+    let owner = spawn(move || own_until(&t, &r));
+    let t = turn.clone();
+    let caller = spawn(move || {
+        reason.store(1, Relaxed);
+        t.call();
+    });
+    if turn.try_borrow(false) {
+        turn.hand_back(false);
+        saw("lent");
+    } else {
+        saw("not to be had");
+    }
+    caller.join().unwrap();
+    owner.join().unwrap();
+}
+
+/// Two would-be borrowers of one message.
 pub fn two_borrowers() {
     let (turn, state) = (Arc::new(Turn::new()), State::new());
     turn.posted();

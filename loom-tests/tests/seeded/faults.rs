@@ -195,7 +195,7 @@ faults! {
     "core/actor/turn.rs": "        if next(old) != 0 {\n" => "        if left {\n", post_vs_hand_back, STUCK;
     "core/actor/turn.rs": "        if next(old) != 0 {\n" => "        if left {\n", run_vs_post, STUCK;
     "core/actor/turn.rs": "(w & (HELD | need) == need).then_some((w | HELD) & !PENDING)" => "(w & need == need).then_some((w | HELD) & !PENDING)", borrow_after_borrow, RACE;
-    "core/actor/turn.rs": "(w & (HELD | need) == need).then_some((w | HELD) & !PENDING)" => "(w & (HELD | need) == need).then_some(HELD)", run_vs_close, STUCK;
+    "core/actor/turn.rs": "(w & (HELD | need) == need).then_some((w | HELD) & !PENDING)" => "(w & (HELD | need) == need).then_some(HELD)", call_vs_borrow, STUCK;
     "core/actor/turn.rs": "(w & (HELD | need) == need).then_some((w | HELD) & !PENDING)" => "(w & (HELD | need) == need).then_some(w | HELD)", two_borrowers, "both, or neither";
     "core/actor/turn.rs": ".fetch_update(Acquire, Relaxed, |w| {\n                (w & (HELD" => ".fetch_update(Relaxed, Relaxed, |w| {\n                (w & (HELD", borrow_after_borrow, RACE;
     "core/actor/turn.rs": "(w != 0 && w & HELD == 0).then_some(HELD | (w & PENDING))" => "(w != 0).then_some(HELD | (w & PENDING))", post_vs_hand_back, RACE;
