@@ -202,7 +202,7 @@ pub fn borrow_after_borrow() {
     }
 }
 
-/// In a round: receives what is queued; whether a message has come by now.
+/// In a round: receives what is queued, and says whether a message has come by now.
 fn received(state: &State, receiver: &channel::Receiver<u32>) -> bool {
     while try_recv(receiver).is_some() {
         state.touch();
