@@ -127,6 +127,7 @@ scenarios! {
     grants::turns_in_line, None, false, [];
     grants::lapse_vs_taker, None, false, ["lapsed", "in time"];
     grants::lapse_vs_next, None, false, ["lapsed", "in time"];
+    grants::many_leave, None, false, ["behind a grant", "behind one in line"];
     grants::close_vs_taker, None, false, ["in time", "refused"];
     grants::close_vs_lapse, None, false, ["lapsed", "closed"];
     grants::forgotten_grant, Some(2), false, [];

@@ -146,6 +146,27 @@ pub fn lapse_vs_next() {
     saw(if lapsed { "lapsed" } else { "in time" });
 }
 
+/// So many leave that the line lets go of their places, at the latest when the next one comes, while a permit
+/// comes back: the first has it, and then the one who came last.
+pub fn many_leave() {
+    let admission = full(1);
+    let mut first = InLine::new(&admission, 1, Priority::Normal);
+    for _ in 0..66 {
+        let leaver = InLine::new(&admission, 2, Priority::Normal);
+        assert!(!leaver.leave(&admission), "there is no room");
+    }
+    let a = admission.clone();
+    let giver = spawn(move || a.release(ONE));
+    let mut last = InLine::new(&admission, 3, Priority::Normal);
+    saw(match giver.join().unwrap() {
+        true => "behind a grant",
+        false => "behind one in line",
+    });
+    assert_eq!(first.ask(&admission), Poll::Ready(Ok(())), "overtaken");
+    assert!(!admission.release(ONE), "no one stands behind it");
+    assert_eq!(last.ask(&admission), Poll::Ready(Ok(())), "forgotten");
+}
+
 /// Closing takes a grant back while its taker comes: the taker has the permit and gives it back, or is
 /// refused.
 pub fn close_vs_taker() {

@@ -272,6 +272,8 @@ faults! {
     "core/actor/flight.rs": "        discard(self.payload); // as in `finish`" => "        drop(self.payload);", dropped_work_panics, "left: Failed(OwnerLost)\n right: Ready(2)";
     "core/actor/flight.rs": "            Poll::Ready(Err(error)) => running.finish(Err(error), core)," => "            Poll::Ready(Err(error)) => { drop(error); running.finish(issued, core) }", late_error, "left: Ready(0)\n right: Failed(Late)";
     "core/actor/flight.rs": "if !flawed && !reads {" => "if !reads {", late_error, "left: Ready(0)\n right: Failed(Late)";
+    // those who wait for their turn
+    "core/actor/line.rs": "            class.end_empty_lanes();" => "", many_leave, "forgotten";
     // batches
     "core/actor/line.rs": "Look::Leave => *place += 1," => "Look::Leave => drop(queue.remove(*place)),", dependent_stays_behind, STUCK;
     "core/actor/owner.rs": "                    self.run_each(SmallVec::from_iter([culprit]), core);" => "                    drop(culprit);", spoiler_runs_apart, "left: Failed(OwnerLost)\n right: Ready(1)";
