@@ -267,6 +267,7 @@ fn is_likely(mutant: &Mutant, test: Test) -> bool {
         "actor/gate.rs" => &["driving", "lending", "executor"],
         "actor/launch.rs" => &["launch", "random"],
         "cut.rs" => &["cut", "launch", "random"],
+        "actor/gather.rs" | "actor/lender.rs" => &["batch", "lending"],
         "actor/flight.rs" => &["tickets"],
         "actor/engine.rs" => &["tickets"],
         "actor/line.rs" => &["turns", "urgency", "grants"],
