@@ -256,7 +256,7 @@ impl Executor {
     }
 
     /// For a simulation, on an executor without a thread of its own: drives until nothing is left to do now, as
-    /// the owner's thread does when it is woken. `false` if another thread is driving.
+    /// the owner's thread does when it is woken. `false` if another thread is driving, or the executor has closed.
     #[doc(hidden)]
     pub fn step(&self) -> bool {
         self.core().step()

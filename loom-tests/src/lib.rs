@@ -261,6 +261,7 @@ scenarios! {
     tickets::late_error_ringing, Some(2), false, ["two tickets", "three tickets", "others again"];
     tickets::never_ends_gpu, Some(1), false, ["refused", "overdue"];
     tickets::never_ends_ringing, Some(1), false, ["refused", "overdue"];
+    tickets::second_never_ends, Some(2), false, ["apart", "together"];
     tickets::abort_in_flight, Some(2), false, ["ran", "closed"];
     tickets::close_in_flight, Some(2), false, [];
     tickets::cancel_in_flight, Some(3), false, ["cancelled", "in flight", "finished"];

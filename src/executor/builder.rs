@@ -172,8 +172,8 @@ impl Builder {
         self
     }
 
-    /// How long a device that goes on when it returns may take for one batch before it counts as lost;
-    /// 120 s by default. A device that has faulted may never tell that it is done: this is what resolves
+    /// How long a device that goes on when it returns may take for one batch before it counts as lost,
+    /// from when the batch is issued or the one before it has ended, whichever is later; 120 s by default. A device that has faulted may never tell that it is done: this is what resolves
     /// the handles then. `Duration::MAX` is no limit, and with zero the device is lost at the first batch
     /// that has not ended at once.
     ///

@@ -295,3 +295,20 @@ fn urgent_work_waits_for_what_is_in_flight_only() {
     }
     assert_eq!((there(&urgent), finished(&flood)), (8.0, GIVEN));
 }
+
+/// The limit is for one batch: what waits on the device behind others has not begun.
+#[test]
+fn a_limit_counts_from_when_the_batch_before_has_ended() {
+    let device = Stepped::new(|builder| builder.ticket_limit(MS(100)));
+    device.script.latency(MS(0), MS(50));
+    let submit = |i| {
+        let handle = device.executor.submit(&after(i)).unwrap();
+        device.step();
+        handle
+    };
+    let handles: Vec<Handle> = (0..3).map(submit).collect();
+    for (i, handle) in handles.iter().enumerate() {
+        device.pass(MS(50));
+        assert_eq!(there(handle), i as f32 + 1.0);
+    }
+}

@@ -73,6 +73,10 @@ pub struct ToyEngine {
     kill: bool,
     /// How the next ticket ends.
     next: Ticket,
+    /// The number of the first ticket that never ends.
+    never: Option<usize>,
+    /// How many tickets the owner has waited for.
+    waited: usize,
     device: StdArc<Device>,
     bell: Option<Bell>,
 }
@@ -228,9 +232,14 @@ impl Engine for ToyEngine {
         self.bell = Some(bell);
         self.rings
     }
-    /// There is a limit only for a ticket that never ends: a model's clock runs out at the second look.
+    /// There is a limit only where the oldest ticket never ends: a model's clock runs out at the second look.
     fn ticket_limit(&self) -> Option<Duration> {
-        (self.next == Ticket::Never).then_some(Duration::from_millis(1))
+        let ended = match self.rings {
+            true => self.device.ended(),
+            false => self.waited,
+        };
+        let is_oldest = self.never.is_some_and(|never| ended >= never);
+        is_oldest.then_some(Duration::from_millis(1))
     }
     fn is_foreign(&self, work: &Work) -> bool {
         work.computed.iter().any(|step| step.1 == FOREIGN)
@@ -300,10 +309,12 @@ impl Engine for ToyEngine {
         Ok(members.iter_mut().map(run).collect())
     }
     fn ticket(&mut self) -> ToyTicket {
-        ToyTicket {
-            number: self.device.issued.fetch_add(1, SeqCst),
-            how: std::mem::take(&mut self.next),
+        let number = self.device.issued.fetch_add(1, SeqCst);
+        let how = std::mem::take(&mut self.next);
+        if how == Ticket::Never {
+            self.never.get_or_insert(number);
         }
+        ToyTicket { number, how }
     }
     fn poll(&mut self, ticket: &mut ToyTicket) -> Poll<Result<(), ToyError>> {
         let ended = !self.rings || ticket.number < self.device.ended.load(SeqCst);
@@ -315,6 +326,7 @@ impl Engine for ToyEngine {
         }
     }
     fn wait(&mut self, ticket: &mut ToyTicket, _: Option<&Deadline>) -> Poll<Result<(), ToyError>> {
+        self.waited += usize::from(ticket.how != Ticket::Never);
         match ticket.how {
             Ticket::Well => Poll::Ready(Ok(())),
             Ticket::Late => Poll::Ready(Err(ToyError::Late)),

@@ -243,6 +243,8 @@ faults! {
     "core/actor/owner.rs": "self.ready.pop_same()" => "self.ready.pop()", one_class_per_ticket, "two classes under one ticket";
     "core/actor/flight.rs": "if !flawed && !reads {" => "if !flawed {", late_error_gpu, "left: [Ready(10)]\n right: [Failed(Failed)]";
     "core/actor/flight.rs": "                affected.extend(running.makes());\n" => "", late_error_gpu, "left: [Ready(10)]\n right: [Failed(Failed)]";
+    "core/actor/flight.rs": "        self.start_limit();\n    }\n" => "    }\n", never_ends_ringing, STUCK;
+    "core/actor/flight.rs": "                self.start_limit();\n                let members" => "                let members", second_never_ends, STUCK;
     "core/actor/flight.rs": "                    core.lose(E::Kind::overdue());\n                }\n                return;" => "                }\n                return;", never_ends_ringing, ENDLESS;
     "core/actor/shared.rs": "next = Deadline::earlier(owner.next_limit(), next.take());" => "let _ = owner.next_limit();", never_ends_ringing, STUCK;
     "core/actor/flight.rs": "self.outputs.into_iter().flatten().for_each(Begun::confirm);" => "drop(self.outputs);", read_before_told, "left: [Failed(OwnerLost)]\n right: [Ready(1)]";

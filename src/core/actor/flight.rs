@@ -41,7 +41,8 @@ pub(super) type Issued<K> = Result<Results<K>, <K as Kind>::Error>;
 pub(super) struct Flight<E: Engine> {
     ticket: E::Ticket,
     members: AllBegun<E::Kind>,
-    /// By then it has ended, or the device is lost.
+    /// By then it has ended, or the device is lost. None before it is the oldest: the device has others to
+    /// do.
     limit: Option<Deadline>,
 }
 
@@ -108,14 +109,24 @@ impl<E: Engine> Owner<E> {
             return;
         }
         Counters::add_driving(&core.gate().counters.tickets);
-        let limit = self.engine.ticket_limit().and_then(Deadline::after);
         let ticket = self.engine.ticket();
         let members = std::mem::take(&mut self.taking_off);
         self.flights.push_back(Flight {
             ticket,
             members,
-            limit,
+            limit: None,
         });
+        self.start_limit();
+    }
+
+    /// The device has begun with the oldest flight by now: its time counts.
+    fn start_limit(&mut self) {
+        let limit = self.engine.ticket_limit();
+        if let Some(flight) = self.flights.front_mut()
+            && flight.limit.is_none()
+        {
+            flight.limit = limit.and_then(Deadline::after);
+        }
     }
 
     /// Publishes what has ended, in order.
@@ -160,6 +171,7 @@ impl<E: Engine> Owner<E> {
             }
             (Ok(()), None) => {
                 let flight = self.flights.pop_front();
+                self.start_limit();
                 let members = flight.into_iter().flat_map(|flight| flight.members);
                 members.for_each(|running| running.confirm(core));
             }
@@ -173,9 +185,10 @@ impl<E: Engine> Owner<E> {
     fn recover(&mut self, core: &Core<E>) -> bool {
         let mut affected: FxHashSet<NodeId> = FxHashSet::default();
         let mut flawed = true; // the first
-        while let Some(flight) = self.flights.front() {
+        while !self.flights.is_empty() {
+            self.start_limit();
             if !flawed {
-                let limit = flight.limit.clone();
+                let limit = self.next_limit();
                 match self.wait_for_front(limit.as_ref()) {
                     Poll::Ready(result) => flawed = result.is_err(),
                     Poll::Pending => {
@@ -218,9 +231,13 @@ impl<E: Engine> Owner<E> {
     fn issue_again(&mut self, mut running: Running<E::Kind>, core: &Core<E>) -> bool {
         Counters::add_driving(&core.gate().counters.reissued);
         let issued = self.issue(&mut running);
-        // later flights are behind it on the device: its ticket is waited for, not theirs
+        // on the device it is behind the flights that are left
         let mut ticket = self.engine.ticket();
-        let limit = self.engine.ticket_limit().and_then(Deadline::after);
+        let before = u32::try_from(self.flights.len()).unwrap_or(u32::MAX);
+        let limit = self.engine.ticket_limit().and_then(|limit| {
+            let all = limit.saturating_mul(before.saturating_add(1));
+            Deadline::after(all)
+        });
         let ended = self.engine.wait(&mut ticket, limit.as_ref());
         if let Some(lost) = self.engine.lost() {
             running.finish(Err(lost.clone()), core);

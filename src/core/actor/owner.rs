@@ -17,8 +17,8 @@ use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 use std::collections::VecDeque;
 
-/// The most fragments that one ticket stands for: bounds how long a result that is done can stay
-/// unpublished behind others.
+/// From this many fragments on a ticket takes in no further batch: bounds how long a result that is done can
+/// stay unpublished behind others. A batch that runs as one may have more by itself.
 const BATCH: usize = 32;
 
 /// The most tickets in flight: one that the device works on, one that waits behind it, and one that ends

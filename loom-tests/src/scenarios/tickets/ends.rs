@@ -108,6 +108,37 @@ pub fn never_ends_ringing() {
     never_ends(ToyEngine::ringing().0);
 }
 
+/// A ticket never ends, and the one before it does: the limit counts from then on.
+///
+/// ```text
+///   T2                     owner                       T1
+///                          issue a, and b behind it
+///   end a's ticket: ring
+///                          a has its value
+///                          b's limit passes            wait: b is overdue
+/// ```
+/// If one ticket stands for both, it never ends.
+pub fn second_never_ends() {
+    let (engine, device) = ToyEngine::ringing();
+    let ex = start(2, engine);
+    let (a, b) = (node(1, 1, &[]), node(2, NEVER_ENDS, &[]));
+    let (first, second) = (post(&ex, &[&a]), post(&ex, &[&b]));
+    let t = spawn(move || device.end_one());
+    let overdue = Outcome::Failed(ToyError::Overdue);
+    assert_eq!(wait_async(&second), overdue);
+    match wait_async(&first) {
+        Outcome::Ready(1) => saw("apart"),
+        end => {
+            assert_eq!(end, overdue);
+            saw("together");
+        }
+    }
+    t.join().unwrap();
+    drop((first, second));
+    shutdown(&ex);
+    nothing_left(&ex, [1, 2]);
+}
+
 /// The executor is aborted while a ticket is in flight: what has begun ends with it.
 ///
 /// ```text
