@@ -108,6 +108,7 @@ pub fn run(scenarios: &Path, test: &str, limit: Duration, set: impl FnOnce(&mut 
         .stderr(Stdio::piped())
         .env("CANDLEWICK_COVERAGE", "0") // a fault is to be caught, not missed by all
         .env("CANDLEWICK_SHIM", "weak")
+        .env("PROPTEST_DISABLE_FAILURE_PERSISTENCE", "1") // what a fault breaks is not to be tried again
         .env("RUST_BACKTRACE", "0") // there is no room for one on the stacks of a model
         .env_remove("CANDLEWICK_SHADOW")
         .env_remove("LOOM_MAX_PREEMPTIONS");
