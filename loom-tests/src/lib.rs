@@ -16,6 +16,8 @@ compile_error!(
 )]
 #[path = "../../src/core/mod.rs"]
 pub mod core;
+#[cfg(test)]
+mod line;
 pub mod runner;
 pub mod scenarios {
     //! One file for each part of the core.
@@ -254,6 +256,7 @@ scenarios! {
     launch::overlap_vs_abort_gpu, Some(1), false, ["ran", "closed", "refused"];
     cut::inner_vs_run, Some(2), false, ["mine", "the other's"];
     cut::operand_lets_go, Some(2), false, ["computed", "found"];
+    cut::many_shared, Some(2), false, ["computed", "found"];
     cut::call_vs_run, Some(2), false, ["computed", "found"];
     tickets::read_before_told, Some(2), false, ["read before told", "one told", "both told"];
     tickets::told_in_order, Some(2), false, ["none told", "one told", "both told"];

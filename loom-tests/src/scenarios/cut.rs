@@ -84,6 +84,32 @@ pub fn operand_lets_go() {
     nothing_left(&ex, [1, 3]);
 }
 
+/// Two cuts, one after the other, meet more shared nodes than they look through one by one, each of them
+/// twice, while another thread submits and runs one of them: each is numbered once, by each cut.
+pub fn many_shared() {
+    let ex = idle(3, ToyEngine::cpu());
+    let shared: Vec<Tensor> = (1..=18).map(|id| node(id, 1, &[])).collect();
+    let twice: Vec<&Tensor> = shared.iter().chain(&shared).collect();
+    let (all, again) = (node(100, 64, &twice), node(101, 164, &twice));
+    let t = submits_and_runs(&ex, shared[0].clone());
+    let ask = Ask::new(&ex, &[&all]).before_send(|work| {
+        saw(match work.steps() {
+            19 => "computed",
+            _ => "found",
+        });
+    });
+    let first = post_ask(&ex, ask);
+    let second = post(&ex, &[&again]);
+    let other = t.join().unwrap();
+    ex.step();
+    all_ready(&first, &[100]);
+    all_ready(&second, &[200]);
+    all_ready(&other, &[1]);
+    drop((first, second, other));
+    step_down(&ex);
+    nothing_left(&ex, [1, 100, 101]);
+}
+
 /// A function is called on an argument that is made from what the function has captured, while another
 /// thread submits and runs that. The arguments are cut first, the function's result behind them: there a
 /// placeholder stands for the argument, and the captured node is met anew.

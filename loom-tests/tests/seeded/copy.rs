@@ -1,5 +1,6 @@
 //! A copy of the core and of the scenarios, to break and to build.
 
+use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -26,6 +27,8 @@ opt-level = 3
 pub struct Copy {
     root: PathBuf,
     build: PathBuf,
+    /// Locked as long as this run has the copy: another run of the same tests waits for it.
+    _alone: File,
 }
 
 impl Copy {
@@ -33,6 +36,9 @@ impl Copy {
     pub fn new(name: &str, number: usize) -> Self {
         let here = Path::new(env!("CARGO_MANIFEST_DIR"));
         let work = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{number}"));
+        fs::create_dir_all(&work).unwrap();
+        let alone = File::create(work.join("lock")).unwrap();
+        alone.lock().unwrap();
         let (root, build) = (work.join("copy"), work.join("build"));
         let _ = fs::remove_dir_all(&root);
         copy(&here.join("../src/core"), &root.join("src/core"));
@@ -41,7 +47,11 @@ impl Copy {
         fs::copy(here.join("Cargo.lock"), tests.join("Cargo.lock")).unwrap();
         let manifest = fs::read_to_string(here.join("Cargo.toml")).unwrap();
         fs::write(tests.join("Cargo.toml"), manifest + PROFILE).unwrap();
-        Self { root, build }
+        Self {
+            root,
+            build,
+            _alone: alone,
+        }
     }
 
     /// A file of the copy, below `src`.

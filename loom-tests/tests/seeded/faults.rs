@@ -89,7 +89,7 @@ faults! {
     // the store
     "core/store/node_store.rs": "Some(slot) if slot.share(Lean::Any) => (Alter::Keep, Ok(slot.clone()))," => "", claim_race, "computed twice";
     "core/store/node_store.rs": "            released = slot.release(Share::Node);\n            released != Released::Held" => "            released = slot.release(Share::Node);\n            true", withdraw_vs_fill, "is still there";
-    "core/store/node_store.rs": "        self.removed(entry?, released)" => "        drop((entry?, released)); None", withdraw_submitted, "is still in the store";
+    "core/store/node_store.rs": "        self.removed(entry?, released)" => "        drop((entry?, released)); None", withdraw_vs_fill, "is still there";
     "core/store/node_store.rs": "            (self.call_owner)();" => "", home_vs_leave, "sent home without a call";
     "core/store/node_store.rs": "home.doomed.lock().take().unwrap_or_default()" => "Vec::new()", home_vs_leave, "was left on its way home";
     "core/store/node_store.rs": "            None if released == Released::Ended => {" => "            None if released != Released::Held => {", read_vs_free, RACE;
@@ -134,6 +134,9 @@ faults! {
     "core/cut.rs": "        if open.shared {" => "        if false {", inner_vs_run, "a node is computed twice";
     "core/cut.rs": "        self.numbering = Numbering::default();" => "", call_vs_run, "what was captured is met anew";
     "core/cut.rs": "        self.numbering.put(placeholder, value);" => "", call_vs_run, "node 9 was not submitted";
+    "core/cut.rs": "            self.many.extend(self.few.iter().copied());" => "", many_shared, "a node is computed twice";
+    "core/cut.rs": "            self.many.clear();" => "", many_shared, "index out of bounds";
+    "core/cut.rs": "        self.many.insert(id, value);" => "let _ = (id, value);", many_shared, "a node is computed twice";
     // parameter sets
     "core/versions.rs": "self.0.rcu(|old| match f(&old.value) {" => "let seen = self.snapshot();\n        self.0.rcu(|old| match f(&seen.value) {", updates_race, "an update was lost";
     "core/versions.rs": "number = old.number + 1;" => "number = 1;", updates_race, "no version of its own";

@@ -29,20 +29,15 @@ impl<E: Engine> Owner<E> {
         if lender.is_some_and(|lender| lender.alone) {
             return;
         }
-        let Some(first) = batch.first() else {
+        let first = batch.first();
+        let Some(mut open) = first.and_then(|first| self.engine.open(&first.payload.work)) else {
             return;
         };
         self.receive(core);
-        let delay = self.engine.max_delay();
-        if self.ready.is_empty() && delay.is_zero() {
-            return;
-        }
-        let Some(mut open) = self.engine.open(&first.payload.work) else {
-            return;
-        };
         if !self.ready.is_empty() {
             self.gather_ready(&mut open, batch, lender);
         }
+        let delay = self.engine.max_delay();
         let patience = (!delay.is_zero()).then(|| Deadline::after(delay)).flatten();
         let Some(patience) = patience else {
             return;
