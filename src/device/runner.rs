@@ -384,7 +384,7 @@ impl Engine for Runner {
         self.stream.attach(bell)
     }
 
-    fn ticket_limit(&self) -> Option<Duration> {
+    fn ticket_limit(&self, _: &Self::Ticket) -> Option<Duration> {
         Some(self.ticket_limit)
     }
 

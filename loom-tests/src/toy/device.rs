@@ -73,10 +73,6 @@ pub struct ToyEngine {
     kill: bool,
     /// How the next ticket ends.
     next: Ticket,
-    /// The number of the first ticket that never ends.
-    never: Option<usize>,
-    /// How many tickets the owner has waited for.
-    waited: usize,
     device: StdArc<Device>,
     bell: Option<Bell>,
 }
@@ -232,14 +228,9 @@ impl Engine for ToyEngine {
         self.bell = Some(bell);
         self.rings
     }
-    /// There is a limit only where the oldest ticket never ends: a model's clock runs out at the second look.
-    fn ticket_limit(&self) -> Option<Duration> {
-        let ended = match self.rings {
-            true => self.device.ended(),
-            false => self.waited,
-        };
-        let is_oldest = self.never.is_some_and(|never| ended >= never);
-        is_oldest.then_some(Duration::from_millis(1))
+    /// Only a ticket that never ends has a limit: a model's clock runs out at the second look.
+    fn ticket_limit(&self, ticket: &ToyTicket) -> Option<Duration> {
+        (ticket.how == Ticket::Never).then_some(Duration::from_millis(1))
     }
     fn is_foreign(&self, work: &Work) -> bool {
         work.computed.iter().any(|step| step.1 == FOREIGN)
@@ -311,9 +302,6 @@ impl Engine for ToyEngine {
     fn ticket(&mut self) -> ToyTicket {
         let number = self.device.issued.fetch_add(1, SeqCst);
         let how = std::mem::take(&mut self.next);
-        if how == Ticket::Never {
-            self.never.get_or_insert(number);
-        }
         ToyTicket { number, how }
     }
     fn poll(&mut self, ticket: &mut ToyTicket) -> Poll<Result<(), ToyError>> {
@@ -326,7 +314,6 @@ impl Engine for ToyEngine {
         }
     }
     fn wait(&mut self, ticket: &mut ToyTicket, _: Option<&Deadline>) -> Poll<Result<(), ToyError>> {
-        self.waited += usize::from(ticket.how != Ticket::Never);
         match ticket.how {
             Ticket::Well => Poll::Ready(Ok(())),
             Ticket::Late => Poll::Ready(Err(ToyError::Late)),

@@ -77,8 +77,9 @@ pub trait Engine: Send + 'static {
     /// [`Engine::wait`] when there is nothing else to do. Asked once, with the bell.
     fn attach(&mut self, bell: Bell) -> bool;
 
-    /// How long a ticket may take before the device counts as lost; `None`: for ever.
-    fn ticket_limit(&self) -> Option<Duration>;
+    /// How long a ticket may take, from when the one before it has ended, before the device counts as
+    /// lost; `None`: for ever.
+    fn ticket_limit(&self, ticket: &Self::Ticket) -> Option<Duration>;
 
     /// Whether the work runs code of the user's, which may want a lock that another caller holds: only
     /// its own submitter and the owner's thread run it.

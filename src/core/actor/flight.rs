@@ -121,10 +121,10 @@ impl<E: Engine> Owner<E> {
 
     /// The device has begun with the oldest flight by now: its time counts.
     fn start_limit(&mut self) {
-        let limit = self.engine.ticket_limit();
         if let Some(flight) = self.flights.front_mut()
             && flight.limit.is_none()
         {
+            let limit = self.engine.ticket_limit(&flight.ticket);
             flight.limit = limit.and_then(Deadline::after);
         }
     }
@@ -234,7 +234,7 @@ impl<E: Engine> Owner<E> {
         // on the device it is behind the flights that are left
         let mut ticket = self.engine.ticket();
         let before = u32::try_from(self.flights.len()).unwrap_or(u32::MAX);
-        let limit = self.engine.ticket_limit().and_then(|limit| {
+        let limit = self.engine.ticket_limit(&ticket).and_then(|limit| {
             let all = limit.saturating_mul(before.saturating_add(1));
             Deadline::after(all)
         });

@@ -54,7 +54,7 @@ impl Engine for Caller {
     fn attach(&mut self, _: Bell) -> bool {
         true
     }
-    fn ticket_limit(&self) -> Option<Duration> {
+    fn ticket_limit(&self, _: &Self::Ticket) -> Option<Duration> {
         None
     }
     fn is_foreign(&self, _: &Box<dyn FnMut() + Send>) -> bool {
