@@ -110,6 +110,7 @@ scenarios! {
     store::lean_vs_forget, Some(3), false, ["slot", "origin"];
     store::cut_vs_forget, Some(3), false, ["slot", "origin"];
     store::forget_vs_readers, Some(3), false, ["both read", "one read", "forgotten"];
+    store::pinned_panics, None, false, ["dropped by the reader", "read before", "forgotten"];
     store::read_vs_free, Some(3), false, ["read", "too early"];
     store::home_vs_leave, None, false, ["freed at home", "freed here"];
     store::withdraw_vs_fill, None, false, ["filled", "withdrawn"];

@@ -65,7 +65,30 @@ pub struct Opened<'a, T: Tensor> {
 }
 
 /// Nodes that do not forget what they are made from while a walk goes on.
-pub type Pins<'a, T> = SmallVec<[Pinned<'a, <T as Tensor>::Expr>; 16]>;
+///
+/// A node was met by way of one that is pinned already, whose operands may be all that keeps it. So the last
+/// to be pinned is the first to be let go of.
+pub struct Pins<'a, T: Tensor>(SmallVec<[Pinned<'a, T::Expr>; 16]>);
+
+impl<T: Tensor> Pins<'_, T> {
+    /// None yet.
+    pub fn new() -> Self {
+        Self(SmallVec::new())
+    }
+}
+
+impl<T: Tensor> Default for Pins<'_, T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<T: Tensor> Drop for Pins<'_, T> {
+    #[inline]
+    fn drop(&mut self) {
+        while self.0.pop().is_some() {}
+    }
+}
 
 /// A node on the way down, whose operands are being visited.
 struct Open<'a, T: Tensor> {
@@ -257,7 +280,7 @@ impl<F, G> Cut<F, G> {
             };
             if shared {
                 match origin.pin() {
-                    Some(pinned) => pins.push(pinned),
+                    Some(pinned) => pins.0.push(pinned),
                     // It began to run since we asked: the next answer is its result.
                     None => continue,
                 }

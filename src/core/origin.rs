@@ -12,6 +12,7 @@
 //! Nobody waits here. Readers are counted in one word, beside the mark that the origin is
 //! forgotten: after it no reader comes in, and of those who are in, the last drops it.
 
+use crate::core::panics::contain;
 use crate::core::sync::Ordering::{AcqRel, Acquire, Relaxed};
 use crate::core::sync::{AtomicUsize, UnsafeCell};
 use std::ops::Deref;
@@ -32,7 +33,8 @@ pub struct Origin<T> {
 // marks it as forgotten while nobody is in, or the last who was in before. The word orders both.
 unsafe impl<T: Send + Sync> Sync for Origin<T> {}
 
-/// An origin that is not dropped as long as this lives.
+/// An origin that is not dropped as long as this lives. It lets go without a panic, whatever the value's
+/// destructor does.
 #[derive(Debug)]
 pub struct Pinned<'a, T>(&'a Origin<T>);
 
@@ -120,7 +122,7 @@ impl<T> Drop for Pinned<'_, T> {
         // everybody else's reading of it.
         if self.0.word.fetch_sub(READER, AcqRel) == READER | FORGOTTEN {
             // SAFETY: this was the last who was in, and nobody comes in any more.
-            drop(unsafe { self.0.take() });
+            contain(|| drop(unsafe { self.0.take() }));
         }
     }
 }

@@ -3,7 +3,7 @@
 //! | | shipped | `candlewick_loom` | `candlewick_shuttle` |
 //! |---|---|---|---|
 //! | atomics, `fence`, `Mutex`, `Condvar`, `Arc`, threads | std | loom | shuttle |
-//! | `UnsafeCell` | std behind `with` | loom, race-checked | std behind `with` |
+//! | `UnsafeCell` | std behind `with` | loom, race-checked, being freed included | std behind `with` |
 //! | channel | crossbeam-channel | `model` | `model` |
 //! | map | DashMap | `model` | `model` |
 //! | swap | ArcSwap | `model` | `model` |

@@ -1,6 +1,7 @@
 //! The node store: claiming, sharing, releasing; and the task behind a slot.
 
 use crate::core::origin::Origin;
+use crate::core::panics::contain;
 use crate::core::store::node_store::{Claim, NodeStore};
 use crate::core::store::slot::{Cancel, Lean, Outcome, Share, Slot};
 use crate::core::store::tag::Tag;
@@ -240,6 +241,28 @@ pub fn forget_vs_readers() {
         (true, true) => "both read",
         (false, false) => "forgotten",
         _ => "one read",
+    });
+}
+
+/// An origin is forgotten whose destructor panics: the reader who comes to drop it goes on.
+pub fn pinned_panics() {
+    let origin = Arc::new(Origin::new(Bomb(0)));
+    let o = origin.clone();
+    let forgetter = spawn(move || contain(|| o.forget()).is_some());
+    let read = match origin.pin() {
+        Some(pinned) => {
+            let let_go = contain(|| drop(pinned));
+            assert!(let_go.is_some(), "the reader met the panic");
+            true
+        }
+        None => false,
+    };
+    let quiet = forgetter.join().unwrap();
+    saw(match (read, quiet) {
+        (true, true) => "dropped by the reader",
+        (true, false) => "read before",
+        (false, false) => "forgotten",
+        (false, true) => panic!("dropped by nobody"),
     });
 }
 

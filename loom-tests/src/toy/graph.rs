@@ -28,15 +28,6 @@ pub struct Node {
     tensors: Option<AtomicUsize>,
 }
 
-impl Drop for Node {
-    fn drop(&mut self) {
-        if self.tensors.is_some() {
-            // a look that does not come before this is a race, which loom sees
-            drop(self.origin.as_mut().and_then(Origin::take_mut));
-        }
-    }
-}
-
 /// What a node is made from.
 #[derive(Debug)]
 pub struct Expr {

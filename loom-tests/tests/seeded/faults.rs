@@ -4,6 +4,8 @@ use super::copy::STUCK;
 
 /// What loom says of accesses that nothing orders.
 const RACE: &str = "Causality violation";
+/// A reference was given back that was not taken.
+const OVERFLOW: &str = "subtract with overflow";
 /// What loom says of threads that go round for ever.
 const ENDLESS: &str = "exceeded maximum number of branches";
 
@@ -93,10 +95,10 @@ faults! {
     "core/store/node_store.rs": "            (self.call_owner)();" => "", home_vs_leave, "sent home without a call";
     "core/store/node_store.rs": "home.doomed.lock().take().unwrap_or_default()" => "Vec::new()", home_vs_leave, "was left on its way home";
     "core/store/node_store.rs": "            None if released == Released::Ended => {" => "            None if released != Released::Held => {", read_vs_free, RACE;
-    "core/store/node_store.rs": "        let look = |slot: &Arc<Slot<K>>| match slot.share(lean) {" => "        let look = |slot: &Arc<Slot<K>>| match true {", release_vs_acquire, "is still in the store";
+    "core/store/node_store.rs": "        let look = |slot: &Arc<Slot<K>>| match slot.share(lean) {" => "        let look = |slot: &Arc<Slot<K>>| match true {", release_vs_acquire, OVERFLOW;
     "core/store/node_store.rs": "Released::Withdrawn => slot.task().output_gone()," => "Released::Withdrawn => None,", withdraw_vs_fill, "is still there";
     "core/store/node_store.rs": "        if !self.released {\n            drop(" => "        if false {\n            drop(", late_vs_dependent, "a node without references";
-    "core/store/node_store.rs": "        self.released = true;\n        self.slot.clone()" => "        self.slot.clone()", same_node, "is still in the store";
+    "core/store/node_store.rs": "        self.released = true;\n        self.slot.clone()" => "        self.slot.clone()", same_node, OVERFLOW;
     // the task and its payload
     "core/store/task.rs": "if self.wanted.load(Relaxed) > 0 {" => "if self.wanted.load(Relaxed) < usize::MAX {", cancel_vs_fill, "is still there";
     "core/store/task.rs": "let last = self.wanted.fetch_sub(1, Relaxed) == 1;" => "let last = self.wanted.fetch_sub(1, Relaxed) == 0;", cancel_vs_fill, "is still there";
@@ -124,6 +126,8 @@ faults! {
     "core/origin.rs": "fetch_or(FORGOTTEN, AcqRel) == 0" => "fetch_or(FORGOTTEN, Acquire) == 0", lean_vs_forget, "neither an origin nor a slot";
     "core/origin.rs": "self.word.fetch_update(Relaxed, Acquire, |w| {" => "self.word.fetch_update(Relaxed, Relaxed, |w| {", lean_vs_forget, "neither an origin nor a slot";
     "core/origin.rs": "(w & FORGOTTEN == 0).then_some(w + READER)" => "Some(w + READER)", forget_vs_readers, RACE;
+    "core/origin.rs": "contain(|| drop(unsafe { self.0.take() }));" => "drop(unsafe { self.0.take() });", pinned_panics, "the reader met the panic";
+    "core/cut.rs": "        while self.0.pop().is_some() {}\n" => "", inner_vs_run, RACE;
     "core/origin.rs": "== READER | FORGOTTEN {" => "== FORGOTTEN {", forget_vs_readers, "an origin was left behind";
     // the walk of a cut
     "core/cut.rs": "operand.is_shared()" => "false", operand_lets_go, RACE;

@@ -125,7 +125,7 @@ impl Default for Condvar {
 }
 
 #[cfg(candlewick_loom)]
-pub use loom::cell::UnsafeCell;
+pub use super::model::cell::UnsafeCell;
 
 /// Interior mutability whose every access is a closure.
 #[cfg(candlewick_shuttle)]

@@ -11,6 +11,8 @@
 
 #[cfg(candlewick_loom)]
 pub mod atomic;
+#[cfg(candlewick_loom)]
+pub mod cell;
 pub mod channel;
 pub mod map;
 pub mod swap;

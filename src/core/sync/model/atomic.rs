@@ -91,6 +91,15 @@ macro_rules! atomic {
                 Self::new(0)
             }
         }
+
+        impl Drop for $name {
+            /// Its memory is freed: an operation that does not come before this is a race.
+            fn drop(&mut self) {
+                if !std::thread::panicking() {
+                    self.word.with_mut(|_| ());
+                }
+            }
+        }
     };
 }
 
