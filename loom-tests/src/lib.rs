@@ -16,8 +16,6 @@ compile_error!(
 )]
 #[path = "../../src/core/mod.rs"]
 pub mod core;
-#[cfg(test)]
-mod line;
 pub mod runner;
 pub mod scenarios {
     //! One file for each part of the core.

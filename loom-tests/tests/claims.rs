@@ -17,8 +17,8 @@
 //! although the code takes several, which loom runs: a cut (but for rules with cuts in steps),
 //! withdrawing an interest with all that goes with it, ending the outputs of a fragment, and handing a
 //! permit to the first in line. The owner begins queued fragments in any order, or by their class.
-//! Not in the model: deadlines, bytes, lifting what an urgent request waits for, deferred messages and
-//! lending, batches that run again apart, a lost device, and nodes that are not named any more.
+//! Not in the model: deadlines, bytes, lifting what an urgent request waits for, lending,
+//! batches that run again apart, a lost device, and nodes that are not named any more.
 //!
 //! ```text
 //! cargo test --release --test claims -- --nocapture              # with the numbers of states

@@ -20,7 +20,7 @@ pub struct Stats {
     pub fragments_cancelled: u64,
     /// Fragments that had not begun by their deadline.
     pub fragments_expired: u64,
-    /// Times that a thread other than the owner's drove the device: in [`Executor::run`], in a poll of
+    /// Times that a thread other than the owner's drove the device, whether or not it found something to do: in [`Executor::run`], in a poll of
     /// [`Executor::run_async`], or in [`Handle::wait`](crate::Handle::wait). See "Who runs" in
     /// `docs/concurrency.md`.
     pub lent: u64,

@@ -54,7 +54,7 @@ fn so_does_a_thread_that_used_to_wait_and_does_not() {
         }
         let op = Counted::new(Act::AddOne);
         let y = op.on(&tensor(1.0));
-        drop(executor.submit(&y).unwrap()); // this thread has the habit of waiting at once
+        drop(executor.submit(&y).unwrap());
         eventually("run", || op.runs() == 1);
     });
 }

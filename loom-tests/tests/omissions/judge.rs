@@ -16,7 +16,8 @@ use std::{fmt, fs, thread};
 const LIMIT: Duration = Duration::from_secs(60);
 /// So many mutants are tried side by side.
 const WORKERS: usize = 2;
-/// A mutant meets so many tests before the next mutant has its turn.
+/// A mutant meets so many tests before the next mutant has its turn, and in its later turns three times as
+/// many as it has met.
 const FIRST: usize = 8;
 /// A mutant with which so many tests have stalled is tried no further.
 const MOST_STALLS: usize = 3;
@@ -163,8 +164,7 @@ impl Trial {
                     return verdicts;
                 };
                 let (order, met) = (reached.order(candidate.mutant), candidate.met);
-                let until = if met == 0 { FIRST } else { order.len() };
-                let until = until.min(order.len());
+                let until = (3 * met).max(FIRST).min(order.len());
                 let verdict = self.meet(&mut candidate, &order[met..until]);
                 if verdict.is_none() && until < order.len() {
                     line.lock().unwrap().push_back(candidate);

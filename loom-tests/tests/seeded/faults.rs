@@ -4,7 +4,7 @@ use super::copy::STUCK;
 
 /// What loom says of accesses that nothing orders.
 const RACE: &str = "Causality violation";
-/// A reference was given back that was not taken.
+/// More was taken, or given back, than there was.
 const OVERFLOW: &str = "subtract with overflow";
 /// What loom says of threads that go round for ever.
 const ENDLESS: &str = "exceeded maximum number of branches";
@@ -132,7 +132,7 @@ faults! {
     // the walk of a cut
     "core/cut.rs": "operand.is_shared()" => "false", operand_lets_go, RACE;
     "core/cut.rs": "self.enter(root, true, &mut open, pins)?" => "self.enter(root, false, &mut open, pins)?", inner_vs_run, RACE;
-    "core/cut.rs": "Some(pinned) => pins.push(pinned)," => "Some(pinned) => drop(pinned),", inner_vs_run, RACE;
+    "core/cut.rs": "Some(pinned) => pins.0.push(pinned)," => "Some(pinned) => drop(pinned),", inner_vs_run, RACE;
     "core/cut.rs": "None => continue," => "None => return self.source::<T>(node, shared).map(Some),", operand_lets_go, "is no leaf";
     "core/cut.rs": "if shared && let Some(value) = self.numbering.get(T::id(node))" => "if false && let Some(value) = self.numbering.get(T::id(node))", inner_vs_run, "a node is computed twice";
     "core/cut.rs": "        if open.shared {" => "        if false {", inner_vs_run, "a node is computed twice";
@@ -158,7 +158,7 @@ faults! {
     "core/actor/admission.rs": "        // whoever stood behind may fit now\n        let woken = self.serve(&mut queue);" => "        let woken: Vec<Waker> = Vec::new();", quitter_lets_the_next_go, STUCK;
     "core/actor/admission.rs": "behind | granted.is_some_and(|granted| self.give(granted.weight.units()))" => "behind | granted.is_some_and(|_| false)", baton, STUCK;
     "core/actor/admission.rs": "        self.word.fetch_and(!LINE, Relaxed);\n" => "", line_vs_release, "the line is over";
-    "core/actor/admission.rs": "word / BYTE >= self.0" => "word / BYTE >= self.0 / BYTE", bytes_vs_release, "let in beside what leaves no room";
+    "core/actor/admission.rs": "word / BYTE >= self.0" => "word / BYTE >= self.0 / BYTE", bytes_vs_release, OVERFLOW;
     "core/actor/admission.rs": "queue.line.push(tag.producer, tag.priority, key);" => "queue.line.push(tag.producer, crate::core::store::tag::Priority::Normal, key);", class_in_line, "the less urgent was first";
     "core/actor/admission.rs": "queue.line.push(tag.producer, tag.priority, key);" => "queue.line.push(0, tag.priority, key);", turns_in_line, "no turns";
     // admission: grants
