@@ -368,7 +368,7 @@ impl Shared<'_> {
         let mut cut = Cut::new(self.home().asking(), Fragment::new());
         let values = cut_arguments(&mut cut, &given, self.home())?;
         let roots = self.roots(&mut cut, &given, &values)?;
-        cut.ask(&roots)?;
+        cut.ask(&roots, &mut Pins::new())?;
         Ok(self.home().planner.explain(&cut.into))
     }
 

@@ -8,14 +8,13 @@ use crate::core::store::slot::Lean;
 use crate::device::runner::{Runner, Tensors};
 use crate::device::work::{Output, Work};
 use crate::error::{Error, Result};
-use crate::graph::fragment::{Fragment, Source};
+use crate::graph::fragment::{Fragment, Left, Source};
 use crate::graph::{Home, LazyTensor, Node, NodeId, next_id};
 use crate::plan::{Explanation, Planner, Prepared};
 use candle_core::{DeviceLocation, Shape};
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 use std::borrow::Borrow;
-use std::cell::Cell;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -205,6 +204,10 @@ impl<H: Borrow<Arc<ExecutorHome>>, T: Borrow<LazyTensor>> Graph<H, T> {
 
 impl<H: Borrow<Arc<ExecutorHome>>, T: Borrow<LazyTensor>> Request<Runner> for Graph<H, T> {
     type Cut = Cut;
+    type Left<'r>
+        = Left<'r, Held<Tensors>>
+    where
+        Self: 'r;
 
     fn nodes(&self) -> usize {
         self.nodes.len()
@@ -218,30 +221,41 @@ impl<H: Borrow<Arc<ExecutorHome>>, T: Borrow<LazyTensor>> Request<Runner> for Gr
         self.home().bind(&self.tensor(place).0)
     }
 
-    fn cut(&self, places: &[usize], lean: Lean) -> Result<Cut> {
+    fn cut(&self, places: &[usize]) -> Result<Cut> {
         let home = &**self.home();
         let asked = || places.iter().map(|&place| self.tensor(place));
-        let passed_over = Cell::new(0);
-        let submitted = |node: &Node| {
-            let found = home.submitted(node, lean)?;
-            passed_over.update(|nodes| nodes + u64::from(matches!(found, Found::PassedOver)));
-            Ok(found.held())
-        };
-        let cut = match home.planner.find(asked(), submitted)? {
+        let cut = match home.planner.find(asked(), home.asking())? {
             Some((prepared, host_bytes)) => Cut::Planned {
                 prepared,
                 host_bytes,
             },
-            None => {
-                passed_over.set(0); // by a walk that is not used
-                Cut::New(Fragment::cut(asked(), submitted)?)
-            }
+            None => Cut::New(Fragment::cut(asked(), home.asking())?),
         };
         home.check_bytes(cut.host_bytes())?;
-        if passed_over.get() > 0 {
-            home.core.store().count_recomputed(passed_over.get());
-        }
         Ok(cut)
+    }
+
+    fn cut_again<'r>(
+        &'r self,
+        places: &[usize],
+        lean: Lean,
+        left: &mut Self::Left<'r>,
+    ) -> Result<Cut> {
+        let home = &**self.home();
+        let mut passed_over = 0;
+        let submitted = |node: &Node| {
+            let found = home.submitted(node, lean)?;
+            passed_over += u64::from(matches!(found, Found::PassedOver));
+            Ok(found.held())
+        };
+        let asked = places.iter().map(|&place| self.tensor(place));
+        let fragment = Fragment::cut_leaving(asked, submitted, left)?;
+        if let Err(error) = home.check_bytes(fragment.host_bytes) {
+            left.gathered = Some(fragment);
+            return Err(error);
+        }
+        home.core.store().count_recomputed(passed_over);
+        Ok(Cut::New(fragment))
     }
 
     fn found<'c>(&self, cut: &'c Cut, output: usize) -> Option<&'c Held<Tensors>> {
@@ -272,6 +286,7 @@ impl Call {
 
 impl Request<Runner> for Call {
     type Cut = Cut;
+    type Left<'r> = ();
 
     fn nodes(&self) -> usize {
         self.ids.len()
@@ -285,8 +300,13 @@ impl Request<Runner> for Call {
         Ok(())
     }
 
+    /// Never called: a call is cut before it is a request.
+    fn cut(&self, _: &[usize]) -> Result<Cut> {
+        Err(Error::Closed)
+    }
+
     /// Never called: the ids of a call are new, so that it loses no claim.
-    fn cut(&self, _: &[usize], _: Lean) -> Result<Cut> {
+    fn cut_again(&self, _: &[usize], _: Lean, (): &mut ()) -> Result<Cut> {
         Err(Error::Closed)
     }
 

@@ -108,7 +108,7 @@ scenarios! {
     store::lean_vs_forget, Some(3), false, ["slot", "origin"];
     store::cut_vs_forget, Some(3), false, ["slot", "origin"];
     store::forget_vs_readers, Some(3), false, ["both read", "one read", "forgotten"];
-    store::pinned_panics, None, false, ["dropped by the reader", "read before", "forgotten"];
+    store::pinned_panics, None, false, ["read", "forgotten"];
     store::read_vs_free, Some(3), false, ["read", "too early"];
     store::home_vs_leave, None, false, ["freed at home", "freed here"];
     store::withdraw_vs_fill, None, false, ["filled", "withdrawn"];
@@ -248,6 +248,9 @@ scenarios! {
     launch::launch_panics_gpu, Some(2), false, ["dependent ready", "dependent failed"];
     launch::shared_claim_refused, Some(2), false, ["its own", "told"];
     launch::given_up_between_cuts, Some(2), false, ["given up", "both given up", "leaned on"];
+    launch::last_interest_goes, Some(2), false, ["waited", "in a turn"];
+    launch::last_interest_refused, Some(2), false, ["waited", "in a turn", "refused"];
+    launch::last_pin_goes, Some(2), false, ["waited", "in a turn"];
     launch::overlap_then_cancel, Some(2), false, ["one given up", "both given up"];
     launch::overlap_vs_cancel_gpu, Some(1), false, ["one given up", "both given up", "too late"];
     launch::overlap_vs_close, Some(2), false, ["ran", "refused"];

@@ -16,7 +16,12 @@ use std::cell::{Cell, RefCell};
 pub type ValueId = u32;
 
 /// A reference to a node of a graph that a cut can walk.
-pub trait Tensor: Sized {
+///
+/// # Safety
+/// A walk reads what is not shared without a pin. While a tensor is an operand of what a node is made from, and
+/// that is pinned or read by such a walk, `is_shared` may answer `false` only if no other thread can come by
+/// the operand's node, and nobody has submitted it; and `origin` and `operands` answer the same each time.
+pub unsafe trait Tensor: Sized {
     /// The node.
     type Node;
     /// What a computed node is made from.
@@ -80,6 +85,23 @@ impl<T: Tensor> Pins<'_, T> {
 impl<T: Tensor> Default for Pins<'_, T> {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+/// What a cut lets go of. It may run foreign code when it is dropped.
+pub struct Left<'a, T: Tensor, G> {
+    /// What the walk has pinned.
+    pub pins: Pins<'a, T>,
+    /// What it had gathered when it failed.
+    pub gathered: Option<G>,
+}
+
+impl<T: Tensor, G> Default for Left<'_, T, G> {
+    fn default() -> Self {
+        Self {
+            pins: Pins::new(),
+            gathered: None,
+        }
     }
 }
 
@@ -195,22 +217,20 @@ impl<F, G> Cut<F, G> {
         self.numbering = Numbering::default();
     }
 
-    /// Visits everything below these nodes, which are what is asked for.
+    /// Visits everything below these nodes, which are what is asked for. What is pinned stays pinned.
     ///
     /// # Errors
     /// Those of [`Cut::visit`].
     pub fn ask<'a, T: Tensor + 'a>(
         &mut self,
         outputs: impl IntoIterator<Item = &'a T>,
+        pins: &mut Pins<'a, T>,
     ) -> Result<(), T::Error>
     where
         G: Gather<T>,
         F: FnMut(&T::Node) -> Result<Option<G::Submitted>, T::Error>,
     {
-        let mut pins = Pins::<T>::new();
-        let values = outputs
-            .into_iter()
-            .map(|output| self.visit(output, &mut pins));
+        let values = outputs.into_iter().map(|output| self.visit(output, pins));
         let values = values.collect::<Result<_, _>>()?;
         self.into.end(values);
         Ok(())

@@ -78,12 +78,13 @@ impl<T> Origin<T> {
         self.value.with(|value| unsafe { (*value).as_ref() })
     }
 
-    /// Forgets the origin. It is dropped here, or by the last who is reading it.
+    /// Forgets the origin. It is dropped here, or by the last who is reading it, and a panic of its destructor
+    /// is nobody's.
     pub fn forget(&self) {
         // ORDERING: AcqRel, with itself in `Pinned::drop`: what is dropped has been read before.
         if self.word.fetch_or(FORGOTTEN, AcqRel) == 0 {
             // SAFETY: nobody was in, and nobody comes in any more; a second call finds the mark.
-            drop(unsafe { self.take() });
+            contain(|| drop(unsafe { self.take() }));
         }
     }
 

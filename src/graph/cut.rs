@@ -58,7 +58,10 @@ pub(crate) fn operand_dtype(opened: &Opened<'_, LazyTensor>) -> Option<DType> {
     first.map(|operand| operand.0.dtype)
 }
 
-impl crate::core::cut::Tensor for LazyTensor {
+// SAFETY: only its own node's `Expr` gives references to an operand, and `operands` gives them to cuts alone. A
+// node to which one tensor refers, and which was not submitted, is known to the thread that reaches that tensor
+// alone; that it was submitted, or is referred to weakly, is seen in `home`.
+unsafe impl crate::core::cut::Tensor for LazyTensor {
     type Node = Node;
     type Expr = Expr;
     type Error = Error;

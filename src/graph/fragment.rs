@@ -61,6 +61,9 @@ pub(crate) struct Computed {
     pub(crate) dtype: DType,
 }
 
+/// What a cut lets go of.
+pub(crate) type Left<'a, S> = crate::core::cut::Left<'a, LazyTensor, Fragment<S>>;
+
 thread_local! {
     /// How many sources and how many computed values the last fragment of this thread had.
     static LAST: Cell<(usize, usize)> = const { Cell::new((0, 0)) };
@@ -91,9 +94,23 @@ impl<S> Fragment<S> {
         outputs: impl IntoIterator<Item = &'a LazyTensor>,
         submitted: impl FnMut(&Node) -> Result<Option<S>>,
     ) -> Result<Self> {
+        Self::cut_leaving(outputs, submitted, &mut Left::default())
+    }
+
+    /// The same, and what it lets go of stays in `left`.
+    pub(crate) fn cut_leaving<'a>(
+        outputs: impl IntoIterator<Item = &'a LazyTensor>,
+        submitted: impl FnMut(&Node) -> Result<Option<S>>,
+        left: &mut Left<'a, S>,
+    ) -> Result<Self> {
         let mut cut = Cut::new(submitted, Self::new());
-        cut.ask(outputs)?;
-        Ok(cut.into)
+        match cut.ask(outputs, &mut left.pins) {
+            Ok(()) => Ok(cut.into),
+            Err(error) => {
+                left.gathered = Some(cut.into);
+                Err(error)
+            }
+        }
     }
 
     /// What was cut so far makes the arguments of a compiled function. What follows knows their values

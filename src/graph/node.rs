@@ -88,7 +88,7 @@ pub(crate) enum Made {
 #[allow(unreachable_pub)] // as `Node`
 pub struct Expr {
     pub(crate) op: Op,
-    pub(crate) inputs: Inputs,
+    pub(super) inputs: Inputs,
 }
 
 /// What a node must know of the executor that it was submitted to.

@@ -21,8 +21,8 @@ mod simplify;
 pub(crate) mod types;
 mod walk;
 
-use crate::core::cut::Cut;
 use crate::error::Result;
+use crate::graph::cut::{Cut, Pins};
 use crate::graph::fragment::{Fragment, Source, ValueId};
 use crate::graph::{Dims, LazyTensor, Node, Op};
 use beside::Beside;
@@ -186,7 +186,7 @@ impl Planner {
     ) -> Result<Option<(Prepared<S>, u64)>> {
         let mut signature = take();
         let mut cut = Cut::new(submitted, Signing::new(&mut signature, self.passes.fuse));
-        cut.ask(outputs)?;
+        cut.ask(outputs, &mut Pins::new())?;
         let mut signing = cut.into;
         let scalars = signing.scalars();
         let (attached, host_bytes) = (signing.attached, signing.host_bytes);

@@ -135,7 +135,7 @@ pub fn call_vs_run() {
     drop(pins);
     cut.forget();
     cut.put(placeholder.id(), value);
-    cut.ask([&result]).expect("a good graph");
+    cut.ask([&result], &mut Pins::new()).expect("a good graph");
     let cut = cut.into;
     let (computed, found) = (cut.computes(1), cut.finds(1));
     saw(match found {

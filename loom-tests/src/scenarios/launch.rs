@@ -9,8 +9,10 @@ use crate::threads::{post_beside, saw_winner, spawn};
 use crate::toy::*;
 
 mod ends;
+mod left;
 
 pub use ends::*;
+pub use left::*;
 
 /// Submits nodes; with [`Start::Run`] this thread runs them if no other one drives.
 fn ask(ex: &Ex, tensors: &[&Tensor], start: Start) -> Sub {

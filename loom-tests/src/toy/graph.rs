@@ -3,7 +3,7 @@
 use super::{Alive, Ex, Hook, Toy, ToyEngine, ToyError};
 use crate::core::actor::gate::Permit;
 use crate::core::actor::launch::{Packed, Request};
-use crate::core::cut::{Cut, Gather, Opened, ValueId};
+use crate::core::cut::{Cut, Gather, Left, Opened, Pins, ValueId};
 use crate::core::origin::Origin;
 use crate::core::store::NodeId;
 use crate::core::store::node_store::{Found, Held, NodeStore};
@@ -12,7 +12,9 @@ use crate::core::store::task::Payload;
 use crate::core::sync::Ordering::{Acquire, Relaxed, Release};
 use crate::core::sync::{Arc, AtomicUsize};
 use smallvec::SmallVec;
+use std::any::Any;
 use std::cell::Cell;
+use std::fmt;
 use std::sync::Arc as StdArc;
 use std::sync::atomic::AtomicUsize as StdAtomic;
 
@@ -33,6 +35,18 @@ pub struct Node {
 pub struct Expr {
     add: u32,
     operands: Vec<Tensor>,
+    /// An operation of the user's, of which the destructor matters.
+    _operation: Operation,
+}
+
+/// What is dropped with an [`Expr`].
+#[derive(Default)]
+struct Operation(Option<Box<dyn Any + Send + Sync>>);
+
+impl fmt::Debug for Operation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Operation").field(&self.0.is_some()).finish()
+    }
 }
 
 /// A reference to a node.
@@ -61,6 +75,15 @@ pub fn node(id: NodeId, add: u32, operands: &[&Tensor]) -> Tensor {
     Tensor::new(id, Some(Expr::new(add, operands)), None)
 }
 
+/// A node without operands, whose value is this, and that is made by an operation of the user's.
+pub fn foreign(id: NodeId, value: u32, operation: impl Send + Sync + 'static) -> Tensor {
+    let expr = Expr {
+        _operation: Operation(Some(Box::new(operation))),
+        ..Expr::new(value, &[])
+    };
+    Tensor::new(id, Some(expr), None)
+}
+
 /// A node that adds this to the sum of its operands, and whose tensors are counted: a cut asks whether there
 /// is more than one. What refers to a counted node is counted as well. loom explores too few orders of
 /// asking its own `Arc` (tokio-rs/loom#156), and std's answers from any count that the thread may still see.
@@ -80,7 +103,11 @@ pub fn named(id: NodeId) -> Tensor {
 impl Expr {
     fn new(add: u32, operands: &[&Tensor]) -> Self {
         let operands = operands.iter().copied().cloned().collect();
-        Self { add, operands }
+        Self {
+            add,
+            operands,
+            _operation: Operation::default(),
+        }
     }
 }
 
@@ -146,7 +173,9 @@ pub fn slot_or_origin(
     panic!("neither an origin nor a slot")
 }
 
-impl crate::core::cut::Tensor for Tensor {
+// SAFETY: the scenarios take no reference to an operand. A counted node of one tensor is known to who reaches that
+// tensor alone, and so was not submitted: its work would refer to it.
+unsafe impl crate::core::cut::Tensor for Tensor {
     type Node = Node;
     type Expr = Expr;
     type Error = ToyError;
@@ -324,8 +353,32 @@ impl Ask {
     }
 }
 
+impl Ask {
+    fn cut_by<'r>(
+        &'r self,
+        places: &[usize],
+        lean: Lean,
+        pins: &mut Pins<'r, Tensor>,
+    ) -> Result<Fragment, ToyError> {
+        let mut passed_over = 0;
+        let look = |node: &Node| {
+            let found = NodeStore::acquire(&self.store, node.id, lean);
+            passed_over += u64::from(matches!(found, Found::PassedOver));
+            Ok(found.held())
+        };
+        let mut cut = Cut::new(look, Fragment::default());
+        cut.ask(places.iter().map(|&place| &self.tensors[place]), pins)?;
+        let cut = cut.into;
+        let twice = cut.nodes.iter().find(|&&node| cut.computes(node) > 1);
+        assert_eq!(twice, None, "a node is computed twice in one fragment");
+        self.store.count_recomputed(passed_over);
+        Ok(cut)
+    }
+}
+
 impl Request<ToyEngine> for Ask {
     type Cut = Fragment;
+    type Left<'r> = Left<'r, Tensor, Fragment>;
     fn nodes(&self) -> usize {
         self.tensors.len()
     }
@@ -335,23 +388,23 @@ impl Request<ToyEngine> for Ask {
     fn bind(&self, _: usize) -> Result<(), ToyError> {
         Ok(())
     }
-    fn cut(&self, places: &[usize], lean: Lean) -> Result<Fragment, ToyError> {
-        if let (Lean::Older(_), Some(error)) = (lean, &self.second_cut) {
-            return Err(error.clone());
+    fn cut(&self, places: &[usize]) -> Result<Fragment, ToyError> {
+        self.cut_by(places, Lean::Any, &mut Pins::new())
+    }
+    fn cut_again<'r>(
+        &'r self,
+        places: &[usize],
+        lean: Lean,
+        left: &mut Left<'r, Tensor, Fragment>,
+    ) -> Result<Fragment, ToyError> {
+        let cut = self.cut_by(places, lean, &mut left.pins)?;
+        match &self.second_cut {
+            None => Ok(cut),
+            Some(error) => {
+                left.gathered = Some(cut);
+                Err(error.clone())
+            }
         }
-        let mut passed_over = 0;
-        let look = |node: &Node| {
-            let found = NodeStore::acquire(&self.store, node.id, lean);
-            passed_over += u64::from(matches!(found, Found::PassedOver));
-            Ok(found.held())
-        };
-        let mut cut = Cut::new(look, Fragment::default());
-        cut.ask(places.iter().map(|&place| &self.tensors[place]))?;
-        let cut = cut.into;
-        let twice = cut.nodes.iter().find(|&&node| cut.computes(node) > 1);
-        assert_eq!(twice, None, "a node is computed twice in one fragment");
-        self.store.count_recomputed(passed_over);
-        Ok(cut)
     }
     fn found<'c>(&self, cut: &'c Fragment, output: usize) -> Option<&'c Held<Toy>> {
         let value = cut.outputs[output];

@@ -15,6 +15,10 @@
 //!    at once.
 //!
 //! So a fragment waits only for claims with a smaller number, or for what waits for nothing any more.
+//!
+//! Between 4 and 6 no foreign code runs here: it may want what has been claimed, or the place that the permit
+//! stands for. What a cut lets go of, which may be the last reference to an operation of the user's, goes when
+//! the message has been sent or the claims have been given up.
 
 use super::SlotOf;
 use super::engine::Engine;
@@ -34,6 +38,11 @@ pub trait Request<E: Engine> {
     /// A part of the graph, cut out to be computed.
     type Cut;
 
+    /// What a second cut lets go of.
+    type Left<'r>: Default
+    where
+        Self: 'r;
+
     /// How many nodes it asks for.
     fn nodes(&self) -> usize;
 
@@ -44,9 +53,17 @@ pub trait Request<E: Engine> {
     fn bind(&self, place: usize) -> Result<(), ErrorOf<E>>;
 
     /// Cuts out what the nodes at these places need. Each node on the way is looked up with
-    /// [`NodeStore::acquire`](crate::core::store::node_store::NodeStore::acquire) and `lean`; those at the
-    /// places are outputs of the cut, in this order.
-    fn cut(&self, places: &[usize], lean: Lean) -> Result<Self::Cut, ErrorOf<E>>;
+    /// [`NodeStore::acquire`](crate::core::store::node_store::NodeStore::acquire) and [`Lean::Any`]; those at
+    /// the places are outputs of the cut, in this order.
+    fn cut(&self, places: &[usize]) -> Result<Self::Cut, ErrorOf<E>>;
+
+    /// The same with another `lean`. Nothing is dropped that may run foreign code: it is put into `left`.
+    fn cut_again<'r>(
+        &'r self,
+        places: &[usize],
+        lean: Lean,
+        left: &mut Self::Left<'r>,
+    ) -> Result<Self::Cut, ErrorOf<E>>;
 
     /// The result of another fragment that is this output of a cut.
     fn found<'c>(&self, cut: &'c Self::Cut, output: usize) -> Option<&'c Held<E::Kind>>;
@@ -85,7 +102,7 @@ impl<E: Engine, R: Request<E>> Ready<E, R> {
         known.resize_with(request.nodes(), || None);
         let mut own: SmallVec<[usize; 1]> = (0..request.nodes()).collect();
         while !own.is_empty() {
-            let cut = request.cut(&own, Lean::Any)?;
+            let cut = request.cut(&own)?;
             let mut output = 0..;
             let before = own.len();
             own.retain(|place| {
@@ -160,6 +177,8 @@ impl<E: Engine> Core<E> {
         let Some((mut own, mut cut)) = own else {
             unreachable!("`join` takes up what is known")
         };
+        let (mut left, mut first) = (R::Left::default(), None);
+        let permit = permit; // dropped before what is bound above, and after the claims
         for &place in &own {
             request.bind(place)?;
         }
@@ -182,16 +201,17 @@ impl<E: Engine> Core<E> {
                 return Ok(submission); // the permit goes back
             }
             claims.task.lose_outputs(places - own.len());
-            cut = match request.cut(&own, Lean::Older(number)) {
-                Ok(cut) => cut,
+            match request.cut_again(&own, Lean::Older(number), &mut left) {
+                Ok(again) => first = Some(std::mem::replace(&mut cut, again)),
                 Err(error) => return Err(claims.refuse(error)),
-            };
+            }
         }
         let (work, inputs) = request.pack(cut, &own);
         for input in &inputs {
             this.lift(input.slot().task(), claims.task.class());
         }
         claims.send(work, inputs, permit, &submission, start);
+        drop((first, left));
         Ok(submission)
     }
 

@@ -84,8 +84,9 @@ impl<K: Kind> Begun<K> {
 
     fn write(slot: &Slot<K>, result: Result<K::Value, K::Error>) {
         let old = slot.result.0.with_mut(|cell| {
-            // SAFETY: there is one `Begun` for a slot, and only the holder of the turn, which is the one
-            // that calls this, reads before READY, FAILED or REFUSED.
+            // SAFETY: there is one `Begun` for a slot. Before READY, FAILED or REFUSED only the holder of the
+            // turn reads, and only what has been issued: of that it is the one that calls this; a launch that
+            // refuses its claims has not sent them.
             unsafe { (*cell).replace(result) }
         });
         drop(old); // foreign code: not while the cell is borrowed
