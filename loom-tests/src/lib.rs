@@ -89,6 +89,7 @@ scenarios! {
     slot::waker_replaced, Some(2), false, ["moved while pending", "was ready"];
     slot::drop_while_publishing, Some(2), false, ["not woken", "woken"];
     slot::drop_before_publish, None, false, ["gone", "there"];
+    slot::woken_by_reference, None, false, ["slept", "was there"];
     slot::waker_panics, Some(2), false, [];
     slot::abandoned, None, false, [];
     slot::close_vs_await, None, false, [];
@@ -115,6 +116,7 @@ scenarios! {
     admission::line_vs_release, None, false, [];
     admission::bytes_vs_release, Some(3), false, ["before the line", "behind the line"];
     admission::baton, Some(2), false, ["granted, gave up", "gave up first"];
+    admission::asks_again, None, false, ["granted", "gave up"];
     admission::no_overtaking, None, false, [];
     admission::close_vs_line, Some(2), false, ["went in", "refused"];
     admission::drained_vs_line, Some(2), false, ["went in", "refused"];
@@ -160,6 +162,7 @@ scenarios! {
     executor::dropped_claim, Some(1), false, [];
     executor::cancel_vs_dependent, Some(1), false, ["shared", "finished"];
     executor::engine_panics, Some(1), false, [];
+    executor::device_lost, Some(2), false, ["refused", "lost"];
     executor::owner_panics, Some(2), false, ["before", "lost"];
     executor::late_error, Some(1), false, [];
     executor::failure_spreads, Some(1), false, [];
@@ -182,6 +185,10 @@ scenarios! {
     batch::gather_vs_send, Some(2), false, ["together", "apart"];
     batch::gather_vs_cancel, Some(2), false, ["cancelled", "too late", "together"];
     batch::spoiler_runs_apart, Some(2), false, ["together"];
+    batch::spoiler_in_flight, Some(1), false, ["together"];
+    batch::full_batch, Some(2), false, [];
+    batch::choosing_panics, Some(2), false, [];
+    batch::poll_gathers_nobody, Some(2), false, ["ran", "queued"];
     batch::wrecked_batch, Some(2), false, ["together", "apart"];
     batch::dependent_stays_behind, Some(1), false, ["together"];
     batch::gather_vs_abort, Some(1), false, ["ran", "closed", "together"];
@@ -226,6 +233,7 @@ scenarios! {
     lending::run_one_class, Some(2), false, [];
     lending::run_blocked, Some(1), false, ["lent"];
     driving::drivers_in_a_circle, Some(2), false, ["mine waits", "the other waits"];
+    driving::polls_in_a_circle, Some(2), false, ["mine waits", "the other waits"];
     driving::waiting_ends, Some(2), false, ["may wait", "must not wait", "would sleep for ever", "would be woken"];
     versions::updates_race, None, false, ["mine first", "other first"];
     versions::snapshot_vs_update, None, true, ["old", "new"];
@@ -264,6 +272,13 @@ scenarios! {
     tickets::told_in_order, Some(2), false, ["none told", "one told", "both told"];
     tickets::late_error_gpu, Some(2), false, ["two tickets", "three tickets", "the culprit again", "others again"];
     tickets::late_error_ringing, Some(2), false, ["two tickets", "three tickets", "others again"];
+    tickets::well_behind_late, Some(2), false, [];
+    tickets::late_behind_late, Some(2), false, [];
+    tickets::never_behind_late, Some(2), false, [];
+    tickets::lost_behind_late, Some(2), false, [];
+    tickets::lost_in_flight, Some(2), false, [];
+    tickets::lost_again, Some(2), false, [];
+    tickets::never_again, Some(2), false, [];
     tickets::never_ends_gpu, Some(1), false, ["refused", "overdue"];
     tickets::never_ends_ringing, Some(1), false, ["refused", "overdue"];
     tickets::second_never_ends, Some(2), false, ["apart", "together"];

@@ -2,7 +2,8 @@
 //! out, each two that follow one another are swapped, each memory ordering is weakened, one at a
 //! time. A scenario, or a test that the core has of its own, must fail for each, or
 //! `omissions/survivors.txt` says why none does. A mutant with which one does not end within a minute is not
-//! caught by that, unless loom has said that threads wait for each other.
+//! caught by that, unless loom has said that threads wait for each other. It is caught by a scenario that is
+//! explored to its end without an outcome that it must meet.
 //!
 //! The mutants are branches of one build, and the environment takes one of them. Each scenario runs
 //! in a process of its own. A first round without a mutant notes which mutants a scenario reaches: the

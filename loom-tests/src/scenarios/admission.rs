@@ -103,6 +103,30 @@ pub fn baton() {
     assert_eq!(admission.queued(), 0);
 }
 
+/// Who asks again before his turn keeps his place, and leaves it when he gives up.
+pub fn asks_again() {
+    let admission = Arc::new(Admission::new(1, 9));
+    admission.try_acquire(ONE).unwrap();
+    let mut place = None;
+    assert!(line_up(&admission, &mut place).0.is_pending());
+    let a = admission.clone();
+    let giver = spawn(move || assert!(!a.release(ONE)));
+    match line_up(&admission, &mut place).0 {
+        Poll::Ready(granted) => {
+            granted.expect("not closed");
+            assert!(!admission.release(ONE));
+            saw("granted");
+        }
+        Poll::Pending => {
+            assert!(!admission.leave(place.expect("still in line")));
+            saw("gave up");
+        }
+    }
+    giver.join().unwrap();
+    assert_eq!(admission.queued(), 0);
+    admission.try_acquire(ONE).expect("the line is over");
+}
+
 /// First come, first served: who stands in line is not overtaken, and is served when there is
 /// room.
 pub fn no_overtaking() {

@@ -5,7 +5,7 @@ use crate::runner::saw;
 use crate::threads::{saw_batches, saw_end, spawn};
 use crate::toy::*;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 /// An executor whose waiters leave the work to the owner, and how many batches it has begun.
 fn owned() -> (Ex, Arc<AtomicUsize>) {
@@ -23,7 +23,12 @@ fn ended(ex: &Ex, batches: &AtomicUsize, nodes: &[u64]) {
 
 /// Submits these, with what each waits for, and looks at how each ends.
 fn all_end(works: &[(u32, &[u64], End)]) {
-    let (ex, batches) = owned();
+    all_end_on(ToyEngine::default(), works);
+}
+
+fn all_end_on(engine: ToyEngine, works: &[(u32, &[u64], End)]) {
+    let batches = engine.batches();
+    let ex = start(4, engine);
     let ids: Vec<u64> = (1..=works.len() as u64).collect();
     let submit = |(&id, (add, inputs, _)): (&u64, &(u32, &[u64], End))| {
         submit(&ex, id, *add, inputs).unwrap()
@@ -69,6 +74,72 @@ pub fn spoiler_runs_apart() {
         (SHY, &[], Outcome::Ready(1)),
         (TOGETHER, &[], Outcome::Ready(2)),
     ]);
+}
+
+/// The same on a device with tickets, whose members have one.
+pub fn spoiler_in_flight() {
+    let works: [(u32, &[u64], End); 3] = [
+        (TOGETHER, &[], Outcome::Ready(2)),
+        (SHY, &[], Outcome::Ready(1)),
+        (TOGETHER, &[], Outcome::Ready(2)),
+    ];
+    all_end_on(ToyEngine::gpu(), &works);
+}
+
+/// A batch is full: who comes next is no member of it.
+pub fn full_batch() {
+    let engine = ToyEngine::cpu();
+    let batches = engine.batches();
+    let ex = idle(4, engine);
+    let post = |ex: &Ex, id: u64| submit(ex, id, TOGETHER, &[]).expect("it is open");
+    let mut subs: Vec<Sub> = (1..=3).map(|id| post(&ex, id)).collect();
+    let e = ex.clone();
+    let t = spawn(move || post(&e, 4));
+    ex.step();
+    subs.push(t.join().unwrap());
+    ex.step();
+    subs.iter()
+        .for_each(|sub| assert_eq!(end(sub), Outcome::Ready(2)));
+    assert_eq!(batches.load(Relaxed), 1, "three go together");
+    drop(subs);
+    step_down(&ex);
+    nothing_left(&ex, 1..=4);
+}
+
+/// The engine panics while it chooses who joins a batch: that is the owner's end, and all are told.
+pub fn choosing_panics() {
+    let ex = idle(4, ToyEngine::cpu());
+    let first = submit(&ex, 1, TOGETHER, &[]).expect("it is open");
+    let unfit = submit(&ex, 2, UNFIT, &[]).expect("it is open");
+    let t = spawn(move || wait_async(&unfit));
+    ex.step();
+    let lost = Outcome::Failed(ToyError::OwnerLost);
+    assert_eq!(t.join().unwrap(), lost);
+    assert_eq!(end(&first), lost);
+    assert!(submit(&ex, 3, 1, &[]).is_none(), "it refuses");
+    drop(first);
+    step_down(&ex);
+    nothing_left(&ex, 1..=3);
+}
+
+/// A task runs its own in a poll, and nobody joins it, although another thread's goes together with it.
+pub fn poll_gathers_nobody() {
+    let engine = ToyEngine::cpu();
+    let batches = engine.batches();
+    let ex = idle(2, engine);
+    let e = ex.clone();
+    let t = spawn(move || submit(&e, 1, TOGETHER, &[]).expect("it is open"));
+    let mine = run_if_idle(&ex, 2, TOGETHER).expect("it is open");
+    assert_eq!(batches.load(Relaxed), 0, "another's ran in a poll");
+    saw(if mine.is_finished() { "ran" } else { "queued" });
+    let other = t.join().unwrap();
+    ex.step();
+    for sub in [&mine, &other] {
+        assert_eq!(end(sub), Outcome::Ready(2));
+    }
+    drop((mine, other));
+    step_down(&ex);
+    nothing_left(&ex, [1, 2]);
 }
 
 /// A panic in a batch is nobody's until each has run by itself.

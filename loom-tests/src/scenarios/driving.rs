@@ -2,6 +2,7 @@
 
 use crate::core::actor::driving::{Waiting, is_driving, would_sleep_for_ever};
 use crate::core::actor::event::Event;
+use crate::core::actor::gate::Gate;
 use crate::core::actor::launch::Start;
 use crate::core::actor::park::block_on;
 use crate::core::store::NodeId;
@@ -22,16 +23,19 @@ fn operate(ex: &Ex, id: NodeId, operation: impl FnMut() + Send + 'static) {
     assert!(!is_driving(ex.gate()));
 }
 
+/// How an operation is about to wait for an executor: nothing if it must not.
+type Begin = fn(&Arc<Gate>) -> Option<Option<Waiting>>;
+
 /// Waits in an operation for the other executor's driver to have looked, if that is no circle: whether it
 /// waited.
-fn wait_for(own: &Ex, other: &Ex, looked: [&Arc<Event>; 2]) -> bool {
+fn wait_for(own: &Ex, other: &Ex, begin: Begin, looked: [&Arc<Event>; 2]) -> bool {
     let (gate, other) = (own.gate().clone(), other.gate().clone());
     let [mine, theirs] = looked.map(Arc::clone);
     let waited = std::sync::Arc::new(AtomicBool::new(false));
     let result = waited.clone();
     operate(own, 1, move || {
         assert!(is_driving(&gate) && !is_driving(&other));
-        let waiting = Waiting::start(&other);
+        let waiting = begin(&other);
         mine.set();
         if waiting.is_some() {
             let mut key = None;
@@ -44,11 +48,20 @@ fn wait_for(own: &Ex, other: &Ex, looked: [&Arc<Event>; 2]) -> bool {
 
 /// Two drivers are each about to wait for the other's executor: one of them at least is told not to.
 pub fn drivers_in_a_circle() {
+    in_a_circle(|gate| Waiting::start(gate).map(Some));
+}
+
+/// The same with futures that each polls in an operation and that are not ready.
+pub fn polls_in_a_circle() {
+    in_a_circle(|gate| (!would_sleep_for_ever(gate)).then_some(None));
+}
+
+fn in_a_circle(begin: Begin) {
     let (one, two) = (idle(1, ToyEngine::cpu()), idle(1, ToyEngine::cpu()));
     let looked = [Arc::new(Event::default()), Arc::new(Event::default())];
     let (a, b, [c, d]) = (one.clone(), two.clone(), looked.clone());
-    let t = spawn(move || wait_for(&b, &a, [&d, &c]));
-    let mine = wait_for(&one, &two, [&looked[0], &looked[1]]);
+    let t = spawn(move || wait_for(&b, &a, begin, [&d, &c]));
+    let mine = wait_for(&one, &two, begin, [&looked[0], &looked[1]]);
     let other = t.join().unwrap();
     match (mine, other) {
         (true, false) => saw("mine waits"),

@@ -135,7 +135,12 @@ fn counted() -> (Payload<Toy>, std::sync::Arc<StdAtomic>) {
 /// comes second.
 pub fn cancel_vs_fill() {
     let task = task();
-    let (payload, count) = counted();
+    let (mut payload, count) = counted();
+    let t = task.clone();
+    let destructor = OnDrop(move || _ = t.is_received()); // not under the task's lock
+    payload.work.hook = Hook::new(move || {
+        let _with_it = &destructor;
+    });
     let t = task.clone();
     let canceller = spawn(move || t.output_gone().is_some());
     let filled = task.fill(payload);

@@ -9,8 +9,10 @@ use crate::threads::{post_beside, spawn};
 use crate::toy::*;
 
 mod ends;
+mod late;
 
 pub use ends::*;
+pub use late::*;
 
 /// Later fragments read a result that has been issued; waiters are told when its ticket ends, in order.
 ///

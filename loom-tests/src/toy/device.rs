@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::core::actor::engine::{Bell, Engine, Inputs, Member, Results};
+use crate::core::actor::park::Parker;
 use crate::core::panics::discard;
 use crate::core::store::Kind;
 use crate::core::store::slot::Outcome;
@@ -73,6 +74,10 @@ pub struct ToyEngine {
     kill: bool,
     /// How the next ticket ends.
     next: Ticket,
+    /// Whether work has been issued of which the second ticket ends otherwise than the first.
+    again: bool,
+    /// Set when the device is lost, until the owner has been told.
+    lost: Option<ToyError>,
     device: StdArc<Device>,
     bell: Option<Bell>,
 }
@@ -87,6 +92,8 @@ pub enum Ticket {
     Late,
     /// It never ends.
     Never,
+    /// When it ends the device is lost.
+    Loses,
 }
 
 /// A ticket of the toy. It has ended when the device has ended more tickets than its number.
@@ -193,9 +200,26 @@ impl ToyEngine {
                 self.next = Ticket::Never;
                 sum
             }
-            WRECKS => resume_unwind(Box::new("wrecked")),
+            LOSES if self.goes_on => {
+                self.next = Ticket::Loses;
+                sum
+            }
+            LOSES => {
+                self.lost = Some(ToyError::DeviceLost);
+                sum
+            }
+            LATE_THEN_LOSES | LATE_THEN_NEVER => {
+                self.next = match (std::mem::replace(&mut self.again, true), add) {
+                    (false, _) => Ticket::Late,
+                    (true, LATE_THEN_LOSES) => Ticket::Loses,
+                    _ => Ticket::Never,
+                };
+                sum
+            }
+            WRECKS => resume_unwind(Box::new(Bomb(1))),
             SHY => sum.map(|sum| sum + 1),
             TOGETHER => sum.map(|sum| sum + 2),
+            UNFIT => sum.map(|sum| sum + 4),
             FOREIGN => sum.map(|sum| sum + 3),
             add => sum.map(|sum| sum + add),
         }
@@ -204,6 +228,19 @@ impl ToyEngine {
     /// What the last node of a fragment adds, by which scenarios know the fragment.
     fn last(work: &Work) -> u32 {
         work.computed.last().map_or(0, |step| step.1)
+    }
+
+    /// Ends a ticket, if it does.
+    fn end(&mut self, ticket: &ToyTicket) -> Poll<Result<(), ToyError>> {
+        match ticket.how {
+            Ticket::Well => Poll::Ready(Ok(())),
+            Ticket::Late => Poll::Ready(Err(ToyError::Late)),
+            Ticket::Never => Poll::Pending,
+            Ticket::Loses => {
+                self.lost = Some(ToyError::DeviceLost);
+                Poll::Ready(Ok(()))
+            }
+        }
     }
 
     fn goes_together(work: &Work) -> bool {
@@ -277,12 +314,15 @@ impl Engine for ToyEngine {
         self.delay
     }
     fn open(&self, work: &Work) -> Option<usize> {
-        Self::goes_together(work).then_some(3)
+        Self::goes_together(work).then_some(2)
     }
     fn has_room(&self, batch: &usize) -> bool {
         *batch > 0
     }
     fn joins(&self, batch: &mut usize, work: &Work) -> bool {
+        if Self::last(work) == UNFIT {
+            resume_unwind(Box::new("unfit"));
+        }
         let joins = Self::goes_together(work);
         *batch -= usize::from(joins);
         joins
@@ -305,25 +345,27 @@ impl Engine for ToyEngine {
         ToyTicket { number, how }
     }
     fn poll(&mut self, ticket: &mut ToyTicket) -> Poll<Result<(), ToyError>> {
-        let ended = !self.rings || ticket.number < self.device.ended.load(SeqCst);
-        match ticket.how {
-            Ticket::Never => Poll::Pending,
-            Ticket::Well if ended && self.rings => Poll::Ready(Ok(())),
-            Ticket::Late if ended && self.rings => Poll::Ready(Err(ToyError::Late)),
-            _ => Poll::Pending,
+        match self.rings && ticket.number < self.device.ended.load(SeqCst) {
+            true => self.end(ticket),
+            false => Poll::Pending,
         }
     }
-    fn wait(&mut self, ticket: &mut ToyTicket, _: Option<&Deadline>) -> Poll<Result<(), ToyError>> {
-        match ticket.how {
-            Ticket::Well => Poll::Ready(Ok(())),
-            Ticket::Late => Poll::Ready(Err(ToyError::Late)),
-            Ticket::Never => Poll::Pending, // the limit has passed
+    /// Without a limit it waits for ever for a ticket that never ends.
+    fn wait(
+        &mut self,
+        ticket: &mut ToyTicket,
+        until: Option<&Deadline>,
+    ) -> Poll<Result<(), ToyError>> {
+        let end = self.end(ticket);
+        if end.is_pending() && until.is_none() {
+            Parker::new().park();
         }
+        end
     }
     fn lost(&mut self) -> Option<ToyError> {
         if std::mem::take(&mut self.kill) {
             resume_unwind(Box::new("the owner's own code"));
         }
-        None
+        self.lost.take()
     }
 }

@@ -25,6 +25,13 @@ const MOST_STALLS: usize = 3;
 /// The name of a test, as the harness prints it.
 type Test = &'static str;
 
+/// A test that a mutant is to meet, and whether a scenario that is explored to its end must then have met all
+/// outcomes that it names.
+type Planned = (Test, bool);
+
+/// What a scenario says that has not met an outcome.
+const VACUOUS: &str = "vacuous: ";
+
 /// What became of a mutant.
 #[derive(Clone, Debug)]
 pub enum Verdict {
@@ -107,29 +114,42 @@ impl Trial {
         tests.map(|test| &*test.to_owned().leak()).collect()
     }
 
-    /// Runs a test with a mutant, and notes which mutants it hits.
-    fn run(&self, test: Test, mutant: Option<usize>, hits: Option<&PathBuf>) -> Ended {
+    /// Runs a test, for as long as a scenario explores.
+    fn run(&self, test: Test, set: impl FnOnce(&mut Command)) -> Ended {
         run(&self.scenarios, test, LIMIT + self.bound, |run| {
             run.env("LOOM_MAX_DURATION", self.bound.as_secs().to_string())
                 .env("LOOM_CHECKPOINT_INTERVAL", "500");
-            if let Some(number) = mutant {
-                run.env("OMITTED", number.to_string());
-            }
-            if let Some(hits) = hits {
-                run.env("OMITTED_HITS", hits);
-            }
+            set(run);
         })
+    }
+
+    /// Runs a test with a mutant. An outcome that was not met tells something if the exploration has come to
+    /// its end.
+    fn run_with(&self, number: usize, (test, covers): Planned) -> Ended {
+        let began = Instant::now();
+        let ended = self.run(test, |run| {
+            run.env("OMITTED", number.to_string());
+            if covers {
+                run.env("CANDLEWICK_COVERAGE", "1");
+            }
+        });
+        match ended {
+            Ended::Failed(said) if said.contains(VACUOUS) && began.elapsed() >= self.bound => {
+                Ended::Passed(said)
+            }
+            ended => ended,
+        }
     }
 
     /// Has a mutant meet these tests. There is a verdict unless the tests that it has not met may know
     /// more.
-    fn meet(&self, candidate: &mut Candidate, tests: &[Test]) -> Option<Verdict> {
-        for test in tests {
+    fn meet(&self, candidate: &mut Candidate, tests: &[Planned]) -> Option<Verdict> {
+        for &(test, covers) in tests {
             if Instant::now() > self.until {
                 return Some(Verdict::NotLookedAt);
             }
             candidate.met += 1;
-            match self.run(test, Some(candidate.mutant.0), None) {
+            match self.run_with(candidate.mutant.0, (test, covers)) {
                 Ended::Passed(_) => {}
                 Ended::Failed(_) => return Some(Verdict::Caught(test)),
                 Ended::Stalled(said) if said.contains(STUCK) => return Some(Verdict::Caught(test)),
@@ -143,13 +163,15 @@ impl Trial {
     }
 
     /// What becomes of each of these, until the time is up. Those that the first tests do not
-    /// catch go to the end of the line, so that little time shows most of what is caught.
+    /// catch go to the end of the line, so that little time shows most of what is caught; those that are
+    /// explained come last.
     pub fn of_all<'a>(
         &self,
-        mutants: Vec<Numbered<'a>>,
+        mut mutants: Vec<Numbered<'a>>,
         reached: &Reached,
         explained: &Explained,
     ) -> Vec<(Numbered<'a>, Verdict)> {
+        mutants.sort_by_key(|mutant| explained.explains(mutant.1));
         let line = mutants.into_iter().map(|mutant| Candidate {
             mutant,
             met: 0,
@@ -206,7 +228,8 @@ impl Reached {
                 let Some(test) = next else { return found };
                 let _ = fs::remove_file(&hits);
                 let began = Instant::now();
-                if !matches!(trial.run(test, None, Some(&hits)), Ended::Passed(_)) {
+                let ended = trial.run(test, |run| _ = run.env("OMITTED_HITS", &hits));
+                if !matches!(ended, Ended::Passed(_)) {
                     println!("left out, since it does not pass without a mutant: {test}");
                     continue;
                 }
@@ -239,7 +262,7 @@ impl Reached {
 
     /// The tests that reach a mutant, or may if they explore for longer: those of its file first,
     /// and the quick ones first.
-    fn order(&self, (number, mutant): Numbered) -> Vec<Test> {
+    fn order(&self, (number, mutant): Numbered) -> Vec<Planned> {
         let tests = self.tests.iter();
         let mut order: Vec<_> = tests
             .map(|(&test, (time, reached))| {
@@ -250,7 +273,11 @@ impl Reached {
             .filter(|(reaches, _)| *reaches)
             .collect();
         order.sort();
-        order.into_iter().map(|(_, (.., test))| test).collect()
+        let explored = |time| time < self.bound;
+        let planned = order
+            .into_iter()
+            .map(|(_, (_, time, test))| (test, explored(time)));
+        planned.collect()
     }
 }
 

@@ -80,26 +80,30 @@ impl<E: Engine> Owner<E> {
         let begun = begun.fold(Duration::ZERO, Duration::saturating_add);
         let left = lender.and_then(Lender::left);
         let mut left = left.map(|left| left.saturating_sub(begun));
-        let mut joins = |task: &Arc<Task<E::Kind>>| {
-            if !engine.has_room(open) {
-                return Look::Stop;
-            }
-            let takes = task.if_ready(|work| {
-                let (foreign, takes) = (engine.is_foreign(work), engine.estimate(work));
-                let may = lender.is_none_or(|lender| lender.may_run(task, foreign, takes, left));
-                (may && engine.joins(open, work)).then_some(takes)
+        ready.take_where(LOOK_AHEAD, hand, |task: &Arc<Task<E::Kind>>| {
+            // caught before the task's lock is given back
+            let looked = task.if_ready(|work| {
+                Some(catch(|| {
+                    if !engine.has_room(open) {
+                        return Look::Stop;
+                    }
+                    let (foreign, takes) = (engine.is_foreign(work), engine.estimate(work));
+                    let may = lender.is_none_or(|l| l.may_run(task, foreign, takes, left));
+                    if !may || !engine.joins(open, work) {
+                        return Look::Leave;
+                    }
+                    left = left.map(|left| left.saturating_sub(takes));
+                    Look::Take
+                }))
             });
-            let Some(takes) = takes else {
-                return Look::Leave;
-            };
-            left = left.map(|left| left.saturating_sub(takes));
-            Look::Take
-        };
-        ready.take_where(LOOK_AHEAD, hand, |task| {
-            catch(|| joins(task)).unwrap_or_else(|caught| {
-                panic = Some(caught);
-                Look::Stop
-            })
+            match looked {
+                None => Look::Leave,
+                Some(Ok(look)) => look,
+                Some(Err(caught)) => {
+                    panic = Some(caught);
+                    Look::Stop
+                }
+            }
         });
         if let Some(panic) = panic {
             std::panic::resume_unwind(panic); // the owner's end: what is in hand is told

@@ -21,6 +21,26 @@ pub fn engine_panics() {
     shutdown(&ex);
 }
 
+/// A device that is done when it returns is lost with a fragment: what comes behind that is refused.
+pub fn device_lost() {
+    let ex = start(2, ToyEngine::cpu());
+    let loses = submit(&ex, 1, LOSES, &[]).expect("it is open");
+    let e = ex.clone();
+    let t = spawn(move || submit(&e, 2, 2, &[]).map(|sub| wait_async(&sub)));
+    assert_eq!(wait_async(&loses), Outcome::Ready(0), "it was done");
+    match t.join().unwrap() {
+        None => saw("refused"),
+        Some(end) => {
+            assert_eq!(end, Outcome::Failed(ToyError::DeviceLost));
+            saw("lost");
+        }
+    }
+    drop(loses);
+    shutdown(&ex);
+    assert_eq!(ex.lost(), Some(ToyError::DeviceLost));
+    nothing_left(&ex, [1, 2]);
+}
+
 /// The owner's own code panics: whoever submitted is told, whenever that was.
 pub fn owner_panics() {
     let ex = start(2, ToyEngine::gpu());

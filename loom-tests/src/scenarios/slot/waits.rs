@@ -3,12 +3,12 @@
 use super::publish;
 use crate::core::actor::park::block_on;
 use crate::core::store::slot::{Outcome, Slot};
-use crate::core::sync::Deadline;
+use crate::core::sync::{Arc, AtomicUsize, Deadline, Mutex, Ordering::Relaxed};
 use crate::runner::saw;
 use crate::threads::spawn;
 use crate::toy::*;
 use std::future::poll_fn;
-use std::task::Context;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 /// ```text
@@ -89,6 +89,8 @@ pub fn drop_before_publish() {
         slot.poll(&Context::from_waker(&waker), &mut key)
             .is_pending()
     );
+    let again = slot.poll(&Context::from_waker(&waker), &mut key);
+    assert!(again.is_pending()); // in the place of the first
     drop(waker);
     let s = slot.clone();
     let t = spawn(move || s.waiting());
@@ -101,6 +103,32 @@ pub fn drop_before_publish() {
     assert!(!count.has_wakers(), "a waker was left behind");
     publish(&slot, 7);
     assert_eq!(count.woken(), 0);
+}
+
+/// A thread that waits for a future is woken by a reference to its waker too.
+pub fn woken_by_reference() {
+    let shared = Arc::new((AtomicUsize::new(0), Mutex::new(None::<Waker>)));
+    let s = shared.clone();
+    let t = spawn(move || {
+        s.0.store(1, Relaxed); // the lock orders it
+        let waker = s.1.lock().clone();
+        if let Some(waker) = &waker {
+            waker.wake_by_ref();
+        }
+    });
+    let mut polls = 0;
+    let set = poll_fn(|cx| {
+        polls += 1;
+        drop(shared.1.lock().replace(cx.waker().clone()));
+        match shared.0.load(Relaxed) {
+            0 => Poll::Pending,
+            _ => Poll::Ready(()),
+        }
+    });
+    block_on(set, None).expect("no deadline");
+    t.join().unwrap();
+    saw(if polls > 1 { "slept" } else { "was there" });
+    drop(shared.1.lock().take());
 }
 
 /// A waker that panics costs nobody else their wake-up, and not the owner its thread.
