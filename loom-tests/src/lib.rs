@@ -198,6 +198,7 @@ scenarios! {
     crew::share_parts, Some(2), false, ["side by side"];
     crew::two_callers, Some(1), false, ["one did all"];
     crew::shared_work_panics, Some(1), false, ["one did all"];
+    crew::both_panic, Some(1), false, ["the caller", "both"];
     turns::expire_vs_share, None, false, ["shared", "too late"];
     turns::expire_vs_await, None, false, [];
     turns::expire_vs_cancel, None, false, ["cancelled", "too late"];
@@ -258,6 +259,7 @@ scenarios! {
     launch::given_up_between_cuts, Some(2), false, ["given up", "both given up", "leaned on"];
     launch::last_interest_goes, Some(2), false, ["waited", "in a turn"];
     launch::last_interest_refused, Some(2), false, ["waited", "in a turn", "refused"];
+    launch::refusal_is_told, Some(2), false, ["its own", "told"];
     launch::last_pin_goes, Some(2), false, ["waited", "in a turn"];
     launch::overlap_then_cancel, Some(2), false, ["one given up", "both given up"];
     launch::overlap_vs_cancel_gpu, Some(1), false, ["one given up", "both given up", "too late"];

@@ -1,9 +1,11 @@
 //! Helpers: who enters, who comes too late, and who is waited for.
 
 use crate::core::actor::crew::Crew;
+use crate::core::panics::{catch, discard};
 use crate::core::sync::{Arc, UnsafeCell, thread};
 use crate::runner::saw;
 use crate::threads::spawn;
+use crate::toy::Bomb;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::SeqCst;
@@ -75,9 +77,18 @@ fn crew() -> Crew {
 /// seen. Then the crew ends.
 pub fn share_twice() {
     let crew = crew();
-    for slow in [false, true] {
-        let parts = Parts::new(2, slow);
-        crew.share(1, true, &|| parts.work());
+    let over = AtomicUsize::new(0); // outside of the model
+    let both = [(0, Parts::new(2, false)), (1, Parts::new(2, true))];
+    let works = both.each_ref().map(|(before, parts)| {
+        let over = &over;
+        move || {
+            assert_eq!(over.load(SeqCst), *before, "done after its end");
+            parts.work();
+        }
+    });
+    for (work, (_, parts)) in works.iter().zip(&both) {
+        crew.share(1, true, work);
+        over.fetch_add(1, SeqCst);
         parts.check();
     }
 }
@@ -149,6 +160,27 @@ pub fn shared_work_panics() {
     };
     let shared = catch_unwind(AssertUnwindSafe(|| crew.share(1, true, &work)));
     assert!(shared.is_err(), "a panic was lost");
+    let parts = Parts::new(1, false);
+    crew.share(1, true, &|| parts.work());
+    parts.check();
+}
+
+/// The caller and the helper both panic, with something whose destructor panics: one of the two is the
+/// caller's, and the other is gone.
+pub fn both_panic() {
+    let crew = crew();
+    let panics = AtomicUsize::new(0); // outside of the model
+    let work = || {
+        panics.fetch_add(1, SeqCst);
+        thread::yield_now();
+        resume_unwind(Box::new(Bomb(0)));
+    };
+    let shared = catch(|| crew.share(1, true, &work));
+    discard(shared.expect_err("a panic was lost"));
+    saw(match panics.load(SeqCst) {
+        1 => "the caller",
+        _ => "both",
+    });
     let parts = Parts::new(1, false);
     crew.share(1, true, &|| parts.work());
     parts.check();

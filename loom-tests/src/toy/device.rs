@@ -230,13 +230,14 @@ impl ToyEngine {
         work.computed.last().map_or(0, |step| step.1)
     }
 
-    /// Ends a ticket, if it does.
-    fn end(&mut self, ticket: &ToyTicket) -> Poll<Result<(), ToyError>> {
+    /// Ends a ticket, if it does. The device is lost once with it.
+    fn end(&mut self, ticket: &mut ToyTicket) -> Poll<Result<(), ToyError>> {
         match ticket.how {
             Ticket::Well => Poll::Ready(Ok(())),
             Ticket::Late => Poll::Ready(Err(ToyError::Late)),
             Ticket::Never => Poll::Pending,
             Ticket::Loses => {
+                ticket.how = Ticket::Well;
                 self.lost = Some(ToyError::DeviceLost);
                 Poll::Ready(Ok(()))
             }

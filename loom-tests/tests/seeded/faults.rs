@@ -293,6 +293,7 @@ faults! {
     "core/actor/owner.rs": "                Err(_) => break,\n            }\n        }\n        self.run_each(batch, core);" => "                Err(_) => return,\n            }\n        }\n        self.run_each(batch, core);", wrecked_batch, "left: Failed(OwnerLost)\n right: Failed(Panicked)";
     "core/actor/owner.rs": "                drop(<E::Kind as Kind>::panicked(panic)); // with care: it is foreign" => "                std::panic::resume_unwind(panic);", wrecked_batch, "left: Failed(OwnerLost)\n right: Failed(Panicked)";
     // helpers
+    "core/actor/crew.rs": "        self.work.0.with_mut(|cell| unsafe { *cell = Some(work) });" => "        self.work.0.with_mut(|cell| unsafe { cell.as_mut().unwrap().get_or_insert(work); });", share_twice, "done after its end";
     "core/actor/crew.rs": "(w & OPEN != 0 && number(w) != last).then_some(w + INSIDE)" => "(number(w) != last).then_some(w + INSIDE)", share_twice, RACE;
     "core/actor/crew.rs": "(w & OPEN != 0 && number(w) != last).then_some(w + INSIDE)" => "(number(w) != last).then_some(w + INSIDE)", share_without_waking, RACE;
     "core/actor/crew.rs": "let entered = self.word.fetch_update(Acquire, Relaxed, |w| {" => "let entered = self.word.fetch_update(Relaxed, Relaxed, |w| {", share_twice, RACE;

@@ -1,7 +1,8 @@
 //! Launches that fail, and submissions that overlap with cancelling and closing.
 
 use super::chain;
-use crate::core::actor::launch::Start;
+use crate::core::actor::launch::{Ready, Start};
+use crate::core::actor::shared::Core;
 use crate::core::panics::contain;
 use crate::core::store::slot::{Cancel, Outcome};
 use crate::core::store::tag::Tag;
@@ -73,6 +74,40 @@ pub fn second_cut_fails_cpu() {
 /// A second cut fails on a device with tickets.
 pub fn second_cut_fails_gpu() {
     second_cut_fails(ToyEngine::gpu());
+}
+
+/// A launch fails in its second cut, and another one has shared what it had claimed: that ends with its error.
+///
+/// ```text
+///   T1                           T2: submit(q, s), after its first cut
+///   submit(s)
+///                                claim q; s is T1's
+///   submit(q): T2's
+///                                the second cut fails: give up q
+/// ```
+pub fn refusal_is_told() {
+    let ex = idle(3, ToyEngine::cpu());
+    let [s, q, _] = chain();
+    let ready = Ready::cut(Ask::new(&ex, &[&q, &s]).fail_second_cut()).expect("a good graph");
+    let e = ex.clone();
+    let t = spawn(move || {
+        let permit = e.try_admit(0).expect("room");
+        let launched = Core::launch(&e, ready, permit, Tag::default(), Start::Post);
+        launched.map(drop)
+    });
+    let subs = (post(&ex, &[&s]), post(&ex, &[&q]));
+    let launched = t.join().unwrap();
+    ex.step();
+    match end(&subs.1) {
+        Outcome::Ready(11) => saw("its own"),
+        end => {
+            assert_eq!(end, Outcome::Failed(ToyError::Failed));
+            assert_eq!(launched, Err(ToyError::Failed));
+            saw("told");
+        }
+    }
+    drop(subs);
+    closed(&ex, &[&s, &q]);
 }
 
 /// Submits a node with a launch that panics after it has claimed, unless another one claimed it before.
