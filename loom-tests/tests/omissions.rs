@@ -181,7 +181,11 @@ fn every_omission_is_caught_or_explained() {
     let viable = together
         .iter()
         .filter(|(number, _)| !unviable.contains(number));
-    let mut verdicts = trial.of_all(viable.copied().collect(), &reached, &explained);
+    // those that are explained when the others are done
+    let (known, open): (Vec<Numbered>, Vec<Numbered>) =
+        viable.partition(|(_, mutant)| explained.explains(mutant));
+    let mut verdicts = trial.of_all(open, &reached, &explained);
+    verdicts.extend(trial.of_all(known, &reached, &explained));
     for mutant in alone {
         let built = match Instant::now() < until {
             true => build(&copy, &[mutant]),

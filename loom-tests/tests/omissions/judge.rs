@@ -163,15 +163,13 @@ impl Trial {
     }
 
     /// What becomes of each of these, until the time is up. Those that the first tests do not
-    /// catch go to the end of the line, so that little time shows most of what is caught; those that are
-    /// explained come last.
+    /// catch go to the end of the line, so that little time shows most of what is caught.
     pub fn of_all<'a>(
         &self,
-        mut mutants: Vec<Numbered<'a>>,
+        mutants: Vec<Numbered<'a>>,
         reached: &Reached,
         explained: &Explained,
     ) -> Vec<(Numbered<'a>, Verdict)> {
-        mutants.sort_by_key(|mutant| explained.explains(mutant.1));
         let line = mutants.into_iter().map(|mutant| Candidate {
             mutant,
             met: 0,
