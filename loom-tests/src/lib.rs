@@ -28,6 +28,7 @@ pub mod scenarios {
     pub mod grants;
     pub mod launch;
     pub mod lending;
+    pub mod prying;
     pub mod random;
     pub mod slot;
     pub mod store;
@@ -233,6 +234,9 @@ scenarios! {
     lending::run_gathers, Some(2), false, ["together", "apart"];
     lending::run_one_class, Some(2), false, [];
     lending::run_blocked, Some(1), false, ["lent"];
+    prying::pry_into_slot, Some(2), false, ["ended", "pending"];
+    prying::pry_into_event, Some(2), false, ["ended", "pending"];
+    prying::pry_into_line, Some(2), false, ["left", "served"];
     driving::drivers_in_a_circle, Some(2), false, ["mine waits", "the other waits"];
     driving::polls_in_a_circle, Some(2), false, ["mine waits", "the other waits"];
     driving::waiting_ends, Some(2), false, ["may wait", "must not wait", "would sleep for ever", "would be woken"];

@@ -10,7 +10,7 @@ mod waits;
 pub use waits::*;
 
 /// Begins a slot and ends it with this value.
-fn publish(slot: &ToySlot, value: u32) {
+pub(super) fn publish(slot: &ToySlot, value: u32) {
     Slot::begin(slot).expect("pending").finish(Ok(value));
 }
 

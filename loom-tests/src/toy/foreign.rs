@@ -81,6 +81,28 @@ impl<F: Fn() + Send + Sync> Wake for OnWake<F> {
     }
 }
 
+/// A waker that runs its closure when it is woken and when it is dropped.
+pub struct Prying<F: Fn()>(F);
+
+impl<F: Fn() + Send + Sync + 'static> Prying<F> {
+    /// The waker of this closure.
+    pub fn waker(f: F) -> Waker {
+        Waker::from(StdArc::new(Self(f)))
+    }
+}
+
+impl<F: Fn() + Send + Sync> Wake for Prying<F> {
+    fn wake(self: StdArc<Self>) {
+        (self.0)();
+    }
+}
+
+impl<F: Fn()> Drop for Prying<F> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
+}
+
 /// Counts how often its wakers wake. It is outside of the model and orders nothing.
 #[derive(Debug, Default)]
 pub struct Count(StdAtomic);

@@ -283,12 +283,12 @@ impl Reached {
 fn is_likely(mutant: &Mutant, test: Test) -> bool {
     let modules: &[&str] = match mutant.file {
         "store/slot.rs" | "store/begun.rs" | "store/waiters.rs" | "store/word.rs" => {
-            &["slot", "store", "turns"]
+            &["slot", "store", "turns", "prying"]
         }
         "store/task.rs" => &["store", "withdraw", "turns"],
         "store/node_store.rs" => &["store", "launch"],
         "actor/turn.rs" | "actor/park.rs" => &["turn", "lending"],
-        "actor/admission.rs" | "actor/admit.rs" => &["admission", "grants"],
+        "actor/admission.rs" | "actor/admit.rs" => &["admission", "grants", "prying"],
         "actor/gate.rs" => &["driving", "lending", "executor"],
         "actor/launch.rs" => &["launch", "random"],
         "cut.rs" => &["cut", "launch", "random"],
@@ -298,7 +298,7 @@ fn is_likely(mutant: &Mutant, test: Test) -> bool {
         "actor/line.rs" => &["turns", "urgency", "grants"],
         "actor/owner.rs" => &["executor", "batch", "tickets", "urgency"],
         "actor/shared.rs" | "actor/submission.rs" => &["executor", "lending", "withdraw"],
-        "actor/event.rs" => &["executor", "turn"],
+        "actor/event.rs" => &["executor", "turn", "prying"],
         "actor/driving.rs" => &["driving", "lending"],
         "actor/crew.rs" => &["crew"],
         "origin.rs" => &["store", "cut"],
