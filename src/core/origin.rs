@@ -84,7 +84,8 @@ impl<T> Origin<T> {
         // ORDERING: AcqRel, with itself in `Pinned::drop`: what is dropped has been read before.
         if self.word.fetch_or(FORGOTTEN, AcqRel) == 0 {
             // SAFETY: nobody was in, and nobody comes in any more; a second call finds the mark.
-            contain(|| drop(unsafe { self.take() }));
+            let forgotten = unsafe { self.take() };
+            contain(|| drop(forgotten));
         }
     }
 
@@ -123,7 +124,8 @@ impl<T> Drop for Pinned<'_, T> {
         // everybody else's reading of it.
         if self.0.word.fetch_sub(READER, AcqRel) == READER | FORGOTTEN {
             // SAFETY: this was the last who was in, and nobody comes in any more.
-            contain(|| drop(unsafe { self.0.take() }));
+            let value = unsafe { self.0.take() };
+            contain(|| drop(value));
         }
     }
 }

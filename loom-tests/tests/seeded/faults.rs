@@ -126,11 +126,11 @@ faults! {
     "core/origin.rs": "fetch_or(FORGOTTEN, AcqRel) == 0" => "fetch_or(FORGOTTEN, Acquire) == 0", lean_vs_forget, "neither an origin nor a slot";
     "core/origin.rs": "self.word.fetch_update(Relaxed, Acquire, |w| {" => "self.word.fetch_update(Relaxed, Relaxed, |w| {", lean_vs_forget, "neither an origin nor a slot";
     "core/origin.rs": "(w & FORGOTTEN == 0).then_some(w + READER)" => "Some(w + READER)", forget_vs_readers, RACE;
-    "core/origin.rs": "contain(|| drop(unsafe { self.take() }));" => "drop(unsafe { self.take() });", pinned_panics, "the forgetter met the panic";
-    "core/actor/launch.rs": "Ok(again) => first = Some(std::mem::replace(&mut cut, again))," => "Ok(again) => { drop(std::mem::replace(&mut cut, again)); first = None::<R::Cut> }", last_interest_goes, STUCK;
-    "core/actor/launch.rs": "Err(error) => return Err(claims.refuse(error))," => "Err(error) => { drop((cut, left)); return Err(claims.refuse(error)) }", last_interest_refused, STUCK;
-    "core/actor/launch.rs": "request.cut_again(&own, Lean::Older(number), &mut left)" => "request.cut_again(&own, Lean::Older(number), &mut R::Left::default())", last_pin_goes, STUCK;
-    "core/origin.rs": "contain(|| drop(unsafe { self.0.take() }));" => "drop(unsafe { self.0.take() });", pinned_panics, "the reader met the panic";
+    "core/origin.rs": "contain(|| drop(forgotten));" => "drop(forgotten);", pinned_panics, "the forgetter met the panic";
+    "core/actor/launch.rs": "    left.1 = Some(std::mem::replace(cut, again));" => "    *cut = again;", last_interest_goes, STUCK;
+    "core/actor/launch.rs": "                return Err(claims.refuse(error));" => "                drop((cut, left)); return Err(claims.refuse(error));", last_interest_refused, STUCK;
+    "core/actor/launch.rs": "request.cut_again(own, lean, &mut left.0)?" => "request.cut_again(own, lean, &mut R::Left::default())?", last_pin_goes, STUCK;
+    "core/origin.rs": "contain(|| drop(value));" => "drop(value);", pinned_panics, "the reader met the panic";
     "core/cut.rs": "        while self.0.pop().is_some() {}\n" => "", inner_vs_run, RACE;
     "core/origin.rs": "== READER | FORGOTTEN {" => "== FORGOTTEN {", forget_vs_readers, "an origin was left behind";
     // the walk of a cut
@@ -236,8 +236,8 @@ faults! {
     "core/actor/launch.rs": "        if !self.won.is_empty() {" => "        if self.won.len() == usize::MAX {", dropped_claim, STUCK;
     "core/actor/launch.rs": "outputs: std::mem::take(&mut self.won)," => "outputs: self.won.clone(),", submit_await_close, "left: Failed(NeverSent)\n right: Ready(2)";
     // launches that overlap
-    "core/actor/launch.rs": "request.cut_again(&own, Lean::Older(number), &mut left)" => "request.cut_again(&own, Lean::Any, &mut left)", overlap_cpu, "none waits in a circle";
-    "core/actor/launch.rs": "request.cut_again(&own, Lean::Older(number), &mut left)" => "request.cut_again(&own, Lean::Any, &mut left)", intermediate_gpu, "none waits in a circle";
+    "core/actor/launch.rs": "cut_again(&request, &own, Lean::Older(number), " => "cut_again(&request, &own, Lean::Any, ", overlap_cpu, "none waits in a circle";
+    "core/actor/launch.rs": "cut_again(&request, &own, Lean::Older(number), " => "cut_again(&request, &own, Lean::Any, ", intermediate_gpu, "none waits in a circle";
     "core/store/node_store.rs": "self.number.fetch_add(1, Relaxed) + 1" => "self.number.load(Relaxed) + 1", overlap_cpu, "left: [Failed(OwnerLost), Ready(1)]\n right: [Ready(11), Ready(1)]";
     "core/actor/launch.rs": "            claims.task.lose_outputs(places - own.len());\n" => "", withdraw_after_losing, "the work is still there";
     "core/actor/launch.rs": "            own.retain(|&mut place| submission.outputs()[place].number() == number);\n" => "", overlap_cpu, "left: [Failed(OwnerLost), Ready(1)]\n right: [Ready(11), Ready(1)]";

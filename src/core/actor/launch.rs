@@ -177,7 +177,7 @@ impl<E: Engine> Core<E> {
         let Some((mut own, mut cut)) = own else {
             unreachable!("`join` takes up what is known")
         };
-        let (mut left, mut first) = (R::Left::default(), None);
+        let mut left = None;
         let permit = permit; // dropped before what is bound above, and after the claims
         for &place in &own {
             request.bind(place)?;
@@ -201,9 +201,9 @@ impl<E: Engine> Core<E> {
                 return Ok(submission); // the permit goes back
             }
             claims.task.lose_outputs(places - own.len());
-            match request.cut_again(&own, Lean::Older(number), &mut left) {
-                Ok(again) => first = Some(std::mem::replace(&mut cut, again)),
-                Err(error) => return Err(claims.refuse(error)),
+            let again = cut_again(&request, &own, Lean::Older(number), &mut cut, &mut left);
+            if let Err(error) = again {
+                return Err(claims.refuse(error));
             }
         }
         let (work, inputs) = request.pack(cut, &own);
@@ -211,7 +211,7 @@ impl<E: Engine> Core<E> {
             this.lift(input.slot().task(), claims.task.class());
         }
         claims.send(work, inputs, permit, &submission, start);
-        drop((first, left));
+        drop(left);
         Ok(submission)
     }
 
@@ -221,6 +221,24 @@ impl<E: Engine> Core<E> {
             self.lift(slot.task(), tag.priority);
         }
     }
+}
+
+/// What a launch lets go of with its second cut: also the first one.
+type Left<'r, E, R> = (<R as Request<E>>::Left<'r>, Option<<R as Request<E>>::Cut>);
+
+/// Cuts again. What goes with that stays in `left`.
+#[cold]
+fn cut_again<'r, E: Engine, R: Request<E>>(
+    request: &'r R,
+    own: &[usize],
+    lean: Lean,
+    cut: &mut R::Cut,
+    left: &mut Option<Box<Left<'r, E, R>>>,
+) -> Result<(), ErrorOf<E>> {
+    let left = left.insert(Box::new((R::Left::default(), None)));
+    let again = request.cut_again(own, lean, &mut left.0)?;
+    left.1 = Some(std::mem::replace(cut, again));
+    Ok(())
 }
 
 /// The outputs that one launch has claimed, until their work is on its way. Dropped before that, they are

@@ -5,6 +5,7 @@ use loom as rt;
 #[cfg(candlewick_shuttle)]
 use shuttle as rt;
 
+use std::any::Any;
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
@@ -31,6 +32,15 @@ pub const fn looks(_here: usize, model: usize) -> usize {
 #[cold]
 pub fn overflow(what: &str) -> ! {
     panic!("too many {what}")
+}
+
+/// A panic that was caught: foreign code's, or loom's own of a race that it met there, which goes on.
+pub fn caught(panic: Box<dyn Any + Send>) -> Box<dyn Any + Send> {
+    let text = panic.downcast_ref::<String>();
+    if text.is_some_and(|text| text.starts_with("Causality violation")) {
+        std::panic::resume_unwind(panic);
+    }
+    panic
 }
 
 /// Receives, if there is a message: the look of the real one is part of the model's own.

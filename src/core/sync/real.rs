@@ -1,5 +1,6 @@
 //! The shipped primitives.
 
+use std::any::Any;
 use std::cell::Cell;
 use std::hash::{BuildHasherDefault, Hash};
 use std::time::{Duration, Instant};
@@ -23,6 +24,11 @@ pub const fn looks(here: usize, _model: usize) -> usize {
 pub fn overflow(what: &str) -> ! {
     eprintln!("candlewick: too many {what}");
     std::process::abort()
+}
+
+/// A panic that was caught: foreign code's, whatever it says.
+pub fn caught(panic: Box<dyn Any + Send>) -> Box<dyn Any + Send> {
+    panic
 }
 
 /// Receives, if there is a message. crossbeam's own attempt at an empty channel costs a fence; by the
