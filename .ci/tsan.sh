@@ -9,7 +9,7 @@ export RUSTC_BOOTSTRAP=1 __CARGO_TESTS_ONLY_SRC_ROOT=$library
 export RUSTFLAGS="--cfg candlewick_threads -Zsanitizer=thread"
 export CARGO_TARGET_DIR=$target/ci/tsan
 export TSAN_OPTIONS="exitcode=66 halt_on_error=1 history_size=4 ${TSAN_OPTIONS:-}"
-export CANDLEWICK_ITERATIONS=${CANDLEWICK_ITERATIONS:-3000} CANDLEWICK_SECONDS=${CANDLEWICK_SECONDS:-10}
+export CANDLEWICK_ITERATIONS=${CANDLEWICK_ITERATIONS:-3000} CANDLEWICK_SECONDS=${CANDLEWICK_SECONDS:-20}
 build=(--locked --release -Zbuild-std --target "$triple")
 
 # First, that it would notice.

@@ -278,3 +278,50 @@ fn a_mutex_hides_a_missing_release() {
         "loom has learnt to see through a mutex"
     );
 }
+
+/// Memory in which something is dropped while another thread may still use it. The memory itself stays.
+struct Dropped<T>(std::cell::UnsafeCell<std::mem::ManuallyDrop<T>>);
+
+// SAFETY: what is used after its end is what the tests are about; it is all of loom's, and stays in memory.
+unsafe impl<T: Sync> Sync for Dropped<T> {}
+// SAFETY: as above.
+unsafe impl<T: Send> Send for Dropped<T> {}
+
+/// What loom objects to if one thread uses a thing that another one drops meanwhile.
+fn use_vs_drop<T: Send + Sync + 'static>(make: fn() -> T, uses: fn(&T)) -> Option<String> {
+    objection(move || {
+        let kept = std::mem::ManuallyDrop::new(make());
+        let kept = Arc::new(Dropped(std::cell::UnsafeCell::new(kept)));
+        let k = kept.clone();
+        // SAFETY: see `Dropped`.
+        let t = thread::spawn(move || uses(unsafe { &*k.0.get() }));
+        // SAFETY: it is dropped once.
+        unsafe { std::mem::ManuallyDrop::drop(&mut *kept.0.get()) };
+        t.join().unwrap();
+    })
+}
+
+/// Freeing an atomic is no access to loom's own, and one to the facade's.
+#[test]
+fn a_freed_atomic_is_in_use() {
+    use candlewick_loom_tests::core::sync::AtomicUsize as Facade;
+    let own = use_vs_drop(|| AtomicUsize::new(0), |a| _ = a.fetch_add(1, Relaxed));
+    assert_eq!(own, None);
+    let facade = use_vs_drop(|| Facade::new(0), |a| _ = a.fetch_add(1, Relaxed));
+    assert!(facade.is_some_and(|said| said.contains("Causality violation")));
+}
+
+/// A race in contained code is no panic of that code.
+#[test]
+fn a_race_is_not_contained() {
+    use candlewick_loom_tests::core::panics::contain;
+    let said = objection(|| {
+        let cell = Arc::new(UnsafeCell::new(0));
+        let c = cell.clone();
+        let write = |cell: &UnsafeCell<i32>| cell.with_mut(|_| ());
+        let t = thread::spawn(move || contain(|| write(&c)));
+        contain(|| write(&cell));
+        t.join().unwrap();
+    });
+    assert!(said.is_some_and(|said| said.contains("Causality violation")));
+}

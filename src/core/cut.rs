@@ -88,6 +88,13 @@ impl<T: Tensor> Default for Pins<'_, T> {
     }
 }
 
+impl<T: Tensor> Drop for Pins<'_, T> {
+    #[inline]
+    fn drop(&mut self) {
+        while self.0.pop().is_some() {}
+    }
+}
+
 /// What a cut lets go of. It may run foreign code when it is dropped.
 pub struct Left<'a, T: Tensor, G> {
     /// What the walk has pinned.
@@ -102,13 +109,6 @@ impl<T: Tensor, G> Default for Left<'_, T, G> {
             pins: Pins::new(),
             gathered: None,
         }
-    }
-}
-
-impl<T: Tensor> Drop for Pins<'_, T> {
-    #[inline]
-    fn drop(&mut self) {
-        while self.0.pop().is_some() {}
     }
 }
 

@@ -20,9 +20,9 @@ pub struct Stats {
     pub fragments_cancelled: u64,
     /// Fragments that had not begun by their deadline.
     pub fragments_expired: u64,
-    /// Times that a thread other than the owner's drove the device, whether or not it found something to do: in [`Executor::run`], in a poll of
-    /// [`Executor::run_async`], or in [`Handle::wait`](crate::Handle::wait). See "Who runs" in
-    /// `docs/concurrency.md`.
+    /// Times that a thread other than the owner's drove the device, whether or not it found something to do:
+    /// in [`Executor::run`], in a poll of [`Executor::run_async`], or in
+    /// [`Handle::wait`](crate::Handle::wait). See "Who runs" in `docs/concurrency.md`.
     pub lent: u64,
     /// Tickets that were taken for batches, on a device that goes on when it returns. At most three are in
     /// flight at a time. Those of fragments that were issued again do not count.

@@ -1,8 +1,8 @@
 //! A signature that is written while cutting is that of the fragment.
 
 use super::{Passes, Planner, Prepared};
-use crate::error::Result;
-use crate::graph::fragment::Fragment;
+use crate::error::{Error, Result};
+use crate::graph::fragment::{Fragment, Left};
 use crate::graph::{LazyTensor, Node};
 use candle_core::{CpuStorage, CustomOp1, D, DType, Device, Layout, Shape, Tensor};
 use std::sync::Arc;
@@ -136,4 +136,30 @@ fn a_cut_goes_on_while_a_node_forgets() {
         assert!(!inner.0.is_computed());
     }
     assert!(planner.counts().1 <= 2);
+}
+
+/// A cut that fails drops none of the results that it found, nor what it has pinned: that is the caller's to do.
+#[test]
+fn a_cut_that_fails_leaves_what_it_found() {
+    let (found, refused) = (x(&[4]).relu().unwrap(), x(&[4]).relu().unwrap());
+    let y = (&found + &refused).unwrap();
+    let result = Arc::new(());
+    let submitted = |node: &Node| match node.id {
+        id if id == found.0.id => Ok(Some(result.clone())),
+        id if id == refused.0.id => Err(Error::Closed),
+        _ => Ok(None),
+    };
+    let mut left = Left::default();
+    let cut = Fragment::cut_leaving([&y], submitted, &mut left);
+    assert!(matches!(cut, Err(Error::Closed)));
+    assert_eq!(Arc::strong_count(&result), 2, "the result was dropped");
+    y.0.forget_origin();
+    assert_eq!(
+        Arc::strong_count(&found.0),
+        2,
+        "what was pinned was dropped"
+    );
+    drop(left);
+    assert_eq!(Arc::strong_count(&result), 1);
+    assert_eq!(Arc::strong_count(&found.0), 1);
 }

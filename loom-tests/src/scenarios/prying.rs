@@ -40,7 +40,7 @@ pub fn pry_into_slot() {
     let slot = slot();
     let waker = || {
         let slot = slot.clone();
-        Prying::waker(move || _ = slot.waiting())
+        prying(move || _ = slot.waiting())
     };
     let s = slot.clone();
     let poll = |cx: &Context<'_>, key: &mut Option<Key>| slot.poll(cx, key);
@@ -59,7 +59,7 @@ pub fn pry_into_event() {
     let event = Arc::new(Event::default());
     let waker = || {
         let event = event.clone();
-        Prying::waker(move || _ = event.is_set())
+        prying(move || _ = event.is_set())
     };
     let e = event.clone();
     let poll = |cx: &Context<'_>, key: &mut Option<Key>| event.poll(cx, key);
@@ -73,7 +73,7 @@ pub fn pry_into_line() {
     let admission = Arc::new(Admission::new(1, 9));
     let waker = || {
         let admission = admission.clone();
-        Prying::waker(move || _ = admission.next_lapse())
+        prying(move || _ = admission.next_lapse())
     };
     let ask = |place: &mut Option<Place>| {
         let waker = waker();

@@ -138,9 +138,7 @@ pub fn cancel_vs_fill() {
     let (mut payload, count) = counted();
     let t = task.clone();
     let destructor = OnDrop(move || _ = t.is_received()); // not under the task's lock
-    payload.work.hook = Hook::new(move || {
-        let _with_it = &destructor;
-    });
+    payload.work.hook = Hook::holding(destructor);
     let t = task.clone();
     let canceller = spawn(move || t.output_gone().is_some());
     let filled = task.fill(payload);

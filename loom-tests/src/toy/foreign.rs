@@ -14,6 +14,13 @@ impl Hook {
     pub fn new(f: impl FnMut() + Send + 'static) -> Self {
         Self(Some(Box::new(f)))
     }
+
+    /// A hook that does nothing, and with which this is dropped.
+    pub fn holding(guard: impl Send + 'static) -> Self {
+        Self::new(move || {
+            let _with_it = &guard;
+        })
+    }
 }
 
 impl std::fmt::Debug for Hook {
@@ -82,25 +89,12 @@ impl<F: Fn() + Send + Sync> Wake for OnWake<F> {
 }
 
 /// A waker that runs its closure when it is woken and when it is dropped.
-pub struct Prying<F: Fn()>(F);
-
-impl<F: Fn() + Send + Sync + 'static> Prying<F> {
-    /// The waker of this closure.
-    pub fn waker(f: F) -> Waker {
-        Waker::from(StdArc::new(Self(f)))
-    }
-}
-
-impl<F: Fn() + Send + Sync> Wake for Prying<F> {
-    fn wake(self: StdArc<Self>) {
-        (self.0)();
-    }
-}
-
-impl<F: Fn()> Drop for Prying<F> {
-    fn drop(&mut self) {
-        (self.0)();
-    }
+pub fn prying(look: impl Fn() + Clone + Send + Sync + 'static) -> Waker {
+    let dropped = OnDrop(look.clone());
+    OnWake::waker(move || {
+        let _with_it = &dropped;
+        look();
+    })
 }
 
 /// Counts how often its wakers wake. It is outside of the model and orders nothing.

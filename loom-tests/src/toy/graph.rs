@@ -338,6 +338,11 @@ impl Ask {
         self.before_send(move |work| work.hook = Hook::new(f))
     }
 
+    /// The same request, with whose work this is dropped.
+    pub fn holding(self, guard: impl Send + 'static) -> Self {
+        self.before_send(move |work| work.hook = Hook::holding(guard))
+    }
+
     /// The same request, and a counter of the work that exists: one, until the work is dropped.
     pub fn counted(self) -> (Self, StdArc<StdAtomic>) {
         let (alive, count) = Alive::counted();

@@ -127,13 +127,10 @@ faults! {
     "core/origin.rs": "self.word.fetch_update(Relaxed, Acquire, |w| {" => "self.word.fetch_update(Relaxed, Relaxed, |w| {", lean_vs_forget, "neither an origin nor a slot";
     "core/origin.rs": "(w & FORGOTTEN == 0).then_some(w + READER)" => "Some(w + READER)", forget_vs_readers, RACE;
     "core/origin.rs": "contain(|| drop(forgotten));" => "drop(forgotten);", pinned_panics, "the forgetter met the panic";
-    "core/actor/launch.rs": "    left.1 = Some(std::mem::replace(cut, again));" => "    *cut = again;", last_interest_goes, STUCK;
-    "core/actor/launch.rs": "                return Err(claims.refuse(error));" => "                drop((cut, left)); return Err(claims.refuse(error));", last_interest_refused, STUCK;
-    "core/actor/launch.rs": "request.cut_again(own, lean, &mut left.0)?" => "request.cut_again(own, lean, &mut R::Left::default())?", last_pin_goes, STUCK;
     "core/origin.rs": "contain(|| drop(value));" => "drop(value);", pinned_panics, "the reader met the panic";
-    "core/cut.rs": "        while self.0.pop().is_some() {}\n" => "", inner_vs_run, RACE;
     "core/origin.rs": "== READER | FORGOTTEN {" => "== FORGOTTEN {", forget_vs_readers, "an origin was left behind";
     // the walk of a cut
+    "core/cut.rs": "        while self.0.pop().is_some() {}\n" => "", inner_vs_run, RACE;
     "core/cut.rs": "operand.is_shared()" => "false", operand_lets_go, RACE;
     "core/cut.rs": "self.enter(root, true, &mut open, pins)?" => "self.enter(root, false, &mut open, pins)?", inner_vs_run, RACE;
     "core/cut.rs": "Some(pinned) => pins.0.push(pinned)," => "Some(pinned) => drop(pinned),", inner_vs_run, RACE;
@@ -236,6 +233,9 @@ faults! {
     "core/actor/launch.rs": "        if !self.won.is_empty() {" => "        if self.won.len() == usize::MAX {", dropped_claim, STUCK;
     "core/actor/launch.rs": "outputs: std::mem::take(&mut self.won)," => "outputs: self.won.clone(),", submit_await_close, "left: Failed(NeverSent)\n right: Ready(2)";
     // launches that overlap
+    "core/actor/launch.rs": "    left.1 = Some(std::mem::replace(cut, again));" => "    *cut = again;", last_interest_goes, STUCK;
+    "core/actor/launch.rs": "                return Err(claims.refuse(error));" => "                drop((cut, left)); return Err(claims.refuse(error));", last_interest_refused, STUCK;
+    "core/actor/launch.rs": "request.cut_again(own, lean, &mut left.0)?" => "request.cut_again(own, lean, &mut R::Left::default())?", last_pin_goes, STUCK;
     "core/actor/launch.rs": "cut_again(&request, &own, Lean::Older(number), " => "cut_again(&request, &own, Lean::Any, ", overlap_cpu, "none waits in a circle";
     "core/actor/launch.rs": "cut_again(&request, &own, Lean::Older(number), " => "cut_again(&request, &own, Lean::Any, ", intermediate_gpu, "none waits in a circle";
     "core/store/node_store.rs": "self.number.fetch_add(1, Relaxed) + 1" => "self.number.load(Relaxed) + 1", overlap_cpu, "left: [Failed(OwnerLost), Ready(1)]\n right: [Ready(11), Ready(1)]";

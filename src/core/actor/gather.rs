@@ -81,9 +81,9 @@ impl<E: Engine> Owner<E> {
         let left = lender.and_then(Lender::left);
         let mut left = left.map(|left| left.saturating_sub(begun));
         ready.take_where(LOOK_AHEAD, hand, |task: &Arc<Task<E::Kind>>| {
-            // caught before the task's lock is given back
+            // the engine's panic is caught before the task's lock is given back
             let looked = task.if_ready(|work| {
-                Some(catch(|| {
+                catch(|| {
                     if !engine.has_room(open) {
                         return Look::Stop;
                     }
@@ -94,7 +94,7 @@ impl<E: Engine> Owner<E> {
                     }
                     left = left.map(|left| left.saturating_sub(takes));
                     Look::Take
-                }))
+                })
             });
             match looked {
                 None => Look::Leave,

@@ -172,10 +172,10 @@ impl<K: Kind> Task<K> {
     }
 
     /// What `f` makes of its work, if it can run now.
-    pub fn if_ready<R>(&self, f: impl FnOnce(&K::Work) -> Option<R>) -> Option<R> {
+    pub fn if_ready<R>(&self, f: impl FnOnce(&K::Work) -> R) -> Option<R> {
         let cell = self.cell.lock();
         let payload = cell.payload.as_ref()?;
-        payload.is_ready().then(|| f(&payload.work)).flatten()
+        payload.is_ready().then(|| f(&payload.work))
     }
 
     /// Whether nothing of it is left, or its work is of this kind.

@@ -113,10 +113,7 @@ pub fn panics_twice() {
 
 /// A request for node 1, whose work panics when it is dropped.
 fn bombed(ex: &Ex) -> Ask {
-    let bomb = Bomb(1);
-    Ask::new(ex, &[&node(1, 2, &[])]).hook(move || {
-        let _with_it = &bomb;
-    })
+    Ask::new(ex, &[&node(1, 2, &[])]).holding(Bomb(1))
 }
 
 /// The work of a fragment panics when it is dropped: its result is there, and the owner goes on.

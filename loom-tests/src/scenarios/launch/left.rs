@@ -70,10 +70,7 @@ fn last_interest(second_cut: fn(Ask) -> Ask) {
     let wanted = Arc::new(Wanted::default());
     wanted.node.set(w.clone()).expect("once");
     let destructor = wants(&ex, &wanted);
-    let ask = Ask::new(&ex, &[&s]).hook(move || {
-        let _with_it = &destructor;
-    });
-    let first = post_ask(&ex, ask);
+    let first = post_ask(&ex, Ask::new(&ex, &[&s]).holding(destructor));
     let ready = Ready::cut(second_cut(Ask::new(&ex, &[&r, &w]))).expect("a good graph");
     let e = ex.clone();
     let t = spawn(move || {
