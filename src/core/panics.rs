@@ -3,7 +3,7 @@
 
 use crate::core::sync;
 use std::any::Any;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 /// Runs foreign code. A panic in it is an `Err` with the panic's payload, to be handed to [`discard`].
 pub fn catch<R>(run: impl FnOnce() -> R) -> Result<R, Box<dyn Any + Send>> {
@@ -20,5 +20,17 @@ pub fn contain<R>(run: impl FnOnce() -> R) -> Option<R> {
 pub fn discard(payload: Box<dyn Any + Send>) {
     if let Err(again) = catch(|| drop(payload)) {
         std::mem::forget(again);
+    }
+}
+
+/// Drops all of these, also when the destructor of one panics: then it goes on with the first panic.
+pub fn drop_all<T>(all: impl IntoIterator<Item = T>) {
+    let panics = all.into_iter().filter_map(|one| catch(|| drop(one)).err());
+    let first = panics.reduce(|first, next| {
+        discard(next);
+        first
+    });
+    if let Some(panic) = first {
+        resume_unwind(panic);
     }
 }

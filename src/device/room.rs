@@ -24,9 +24,9 @@ pub struct Batching {
     pub rows: usize,
     /// The most bytes of all fragments together, each counted by its largest value; 64 MiB by default.
     pub bytes: usize,
-    /// How long a batch that is not full waits for further fragments, if nothing else waits; zero by default,
-    /// which is not at all. Where few requests come at once, it costs each of them that much. Above zero,
-    /// callers do not drive the device themselves, as if
+    /// How long a batch that is not full waits for further fragments, if nothing else waits and no ticket is in
+    /// flight; zero by default, which is not at all. Where few requests come at once, it costs each of them that
+    /// much. Above zero, callers do not drive the device themselves, as if
     /// [`Builder::lending`](crate::executor::Builder::lending) was off: they would wait in others' place.
     pub max_delay: Duration,
 }

@@ -103,10 +103,12 @@ impl Executor {
     /// How the executor is.
     pub fn health(&self) -> Health {
         let core = &self.0.home.core;
+        // before the reason: a loss comes before what it closes
+        let (done, closed) = (core.is_done(), core.gate().admission.is_closed());
         match core.lost() {
             Some(error) => Health::Lost(error),
-            None if core.is_done() => Health::Closed,
-            None if core.gate().admission.is_closed() => Health::Closing,
+            None if done => Health::Closed,
+            None if closed => Health::Closing,
             None => Health::Running,
         }
     }

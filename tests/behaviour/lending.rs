@@ -225,24 +225,27 @@ fn a_timed_wait_does_not_lend_itself_to_work_that_takes_longer() {
     });
 }
 
-/// To the nanosecond, where the clock stands still: what is left of the wait is its limit. Of two that would run as
-/// one the other's comes along if there is time for both.
+/// To the nanosecond, where the clock stands still: what is left of the wait is its limit. Of three that would run
+/// as one, the others' come along as far as there is time.
 #[test]
 fn a_timed_wait_lends_itself_to_what_fits() {
     const SIZE: usize = 100_000;
     within_limit(|| {
         let (takes, nanosecond) = (estimate(SIZE), Duration::from_nanos(1));
-        for (limit, others) in [
-            (takes, false),
-            (2 * takes - nanosecond, false),
-            (2 * takes, true),
+        for (limit, along) in [
+            (takes, 0),
+            (2 * takes - nanosecond, 0),
+            (2 * takes, 1),
+            (3 * takes - nanosecond, 1),
+            (3 * takes, 2),
         ] {
             Script::set_now(Some(Instant::now()));
             let executor = without_a_thread(|builder| builder);
-            let [mine, other] = [(); 2].map(|()| executor.submit(&work(SIZE)).unwrap());
+            let [mine, others @ ..] = [(); 3].map(|()| executor.submit(&work(SIZE)).unwrap());
             assert_eq!(mine.wait_timeout(limit).unwrap().dims(), [SIZE]);
-            assert_eq!((executor.stats().lent, other.is_finished()), (1, others));
-            assert!(executor.step() && other.is_finished());
+            let ran = others.iter().filter(|other| other.is_finished()).count();
+            assert_eq!((executor.stats().lent, ran), (1, along));
+            assert!(executor.step() && others.iter().all(|other| other.is_finished()));
         }
         // a nanosecond less than it takes: another thread drives in the end
         let executor = without_a_thread(|builder| builder);

@@ -3,7 +3,7 @@
 use crate::common::*;
 use candlewick::device::{Fault, Script};
 use candlewick::{
-    Batching, Builder, Device, Error, Executor, Handle, Health, LazyTensor, Priority, Submit,
+    Batching, Builder, DType, Device, Error, Executor, Handle, Health, LazyTensor, Priority, Submit,
 };
 use std::pin::pin;
 use std::task::{Context, Waker};
@@ -311,4 +311,29 @@ fn a_limit_counts_from_when_the_batch_before_has_ended() {
         device.pass(MS(50));
         assert_eq!(there(handle), i as f32 + 1.0);
     }
+}
+
+/// A batch waits for others to join, for an hour if need be, but not while a ticket is in flight: its end would be
+/// told late.
+#[test]
+fn no_batch_is_waited_for_behind_a_ticket() {
+    within_limit(|| {
+        let script = Script::new();
+        let patient = Batching {
+            max_delay: Duration::from_secs(3600),
+            ..Batching::default()
+        };
+        let builder = Executor::builder(&Device::Cpu).batching(patient);
+        let executor = builder.simulated(&script).build().unwrap();
+        script.latency(MS(0), MS(50));
+        let alone = Counted::new(Act::AddOne).on(&tensor(1.0)); // nothing joins it
+        let first = executor.submit(&alone).unwrap();
+        eventually("issued", || script.tickets() == 1);
+        let w = LazyTensor::ones((256, 256), DType::F32, &Device::Cpu).unwrap();
+        let x = LazyTensor::ones((1, 256), DType::F32, &Device::Cpu).unwrap();
+        let batched = x.exp().unwrap().matmul(&w).unwrap();
+        let second = executor.submit(&batched).unwrap();
+        assert_eq!(value(&first.wait().unwrap()), 2.0);
+        assert_eq!(second.wait().unwrap().dims(), [1, 256]);
+    });
 }

@@ -57,7 +57,7 @@ pub fn inner_vs_run() {
 /// thread cuts: that one finds what the operand is made from, or its slot.
 ///
 /// ```text
-///   T2: submit(s), let go of s         T1: submit(p), p = m, m = s
+///   T2: submit(s), let go of s         T1: submit(p), p = l + m, m = s
 ///   claim s, send
 ///   owner: begin s, forget s's
 ///   origin, drop the work
@@ -66,18 +66,18 @@ pub fn inner_vs_run() {
 pub fn operand_lets_go() {
     let ex = idle(2, ToyEngine::cpu());
     let s = counted(1, 1, &[]);
-    let p = counted(3, 100, &[&counted(2, 10, &[&s])]);
+    let p = counted(3, 100, &[&counted(4, 7, &[]), &counted(2, 10, &[&s])]);
     let t = submits_and_runs(&ex, s);
     let ask = Ask::new(&ex, &[&p]).before_send(|work| {
         saw(match work.steps() {
-            3 => "computed",
+            4 => "computed",
             _ => "found",
         });
     });
     let sub = post_ask(&ex, ask);
     let other = t.join().unwrap();
     ex.step();
-    all_ready(&sub, &[111]);
+    all_ready(&sub, &[118]);
     all_ready(&other, &[1]);
     drop((sub, other));
     step_down(&ex);

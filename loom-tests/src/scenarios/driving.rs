@@ -123,3 +123,57 @@ pub fn waiting_ends() {
     step_down(&one);
     step_down(&two);
 }
+
+/// An operation of executor 1 runs one of executor 2 that polls for executor 3, whose driver waits for 1.
+pub fn polls_in_a_nested_circle() {
+    let [one, two, three] = [(); 3].map(|()| idle(1, ToyEngine::cpu()));
+    let looked = [Arc::new(Event::default()), Arc::new(Event::default())];
+    let (a, c, [m, o]) = (one.clone(), three.clone(), looked.clone());
+    let t = spawn(move || wait_for(&c, &a, |gate| Waiting::start(gate).map(Some), [&o, &m]));
+    let mine = std::sync::Arc::new(AtomicBool::new(false));
+    let (b, c, waited) = (two.clone(), three.clone(), mine.clone());
+    operate(&one, 2, move || {
+        let polls: Begin = |gate| (!would_sleep_for_ever(gate)).then_some(None);
+        waited.store(wait_for(&b, &c, polls, [&looked[0], &looked[1]]), SeqCst);
+    });
+    match (mine.load(SeqCst), t.join().unwrap()) {
+        (true, false) => saw("mine waits"),
+        (false, true) => saw("the other waits"),
+        (false, false) => saw("neither waits"),
+        (true, true) => panic!("they wait for each other"),
+    }
+    [&one, &two, &three].into_iter().for_each(step_down);
+}
+
+/// An operation of executor 1 has polled for executor 3, and then runs one of executor 2 that polls for executor 4:
+/// the driver of 3 must not wait for 1 meanwhile, and may when both have ended.
+pub fn outer_polls_count() {
+    let [one, two, three, four] = [(); 4].map(|()| idle(2, ToyEngine::cpu()));
+    let gates = [&one, &two, &three, &four].map(|ex| ex.gate().clone());
+    let (b, c) = (two.clone(), three.clone());
+    let waits = move |id, may| {
+        let (c, one) = (c.clone(), gates[0].clone());
+        let waits = move || {
+            let one = one.clone();
+            operate(&c, id, move || {
+                let waiting = Waiting::start(&one);
+                assert_eq!(waiting.is_some(), may, "it would close a circle");
+            });
+        };
+        spawn(waits).join().unwrap(); // its own turn, of executor 3
+    };
+    let gates = [&three, &four].map(|ex| ex.gate().clone());
+    let during = waits.clone();
+    operate(&one, 1, move || {
+        assert!(!would_sleep_for_ever(&gates[0]));
+        let (inner, four) = (during.clone(), gates[1].clone());
+        operate(&b, 1, move || {
+            assert!(!would_sleep_for_ever(&four));
+            assert!(!would_sleep_for_ever(&four), "again");
+            inner(1, false);
+        });
+        during(2, false);
+    });
+    waits(3, true);
+    [&one, &two, &three, &four].into_iter().for_each(step_down);
+}

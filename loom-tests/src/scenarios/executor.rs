@@ -2,9 +2,11 @@
 
 use crate::core::actor::admission::Refused;
 use crate::core::actor::park::block_on;
+use crate::core::actor::submission::Wait;
 use crate::core::store::node_store::NodeStore;
 use crate::core::store::slot::{Cancel, Lean, Outcome};
 use crate::core::store::tag::Tag;
+use crate::core::sync::Deadline;
 use crate::runner::saw;
 use crate::threads::{Beside, races_abort, races_close, saw_end, spawn};
 use crate::toy::*;
@@ -14,6 +16,7 @@ use std::pin::pin;
 use std::sync::Mutex as StdMutex;
 use std::sync::atomic::Ordering::SeqCst;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 mod panics;
 
@@ -244,14 +247,62 @@ pub fn release_vs_close() {
 
 /// Two close, one of them for good: both waits end, and so does what was queued.
 pub fn two_closers() {
-    let ex = start(1, ToyEngine::gpu());
+    let engine = ToyEngine::gpu();
+    let left = std::sync::Arc::downgrade(&engine.runs()); // the engine's own is the one that stays
+    let ex = start(1, engine);
     let s = submit(&ex, 1, 2, &[]).unwrap();
-    let e = ex.clone();
+    let (e, l) = (ex.clone(), left.clone());
     let t = spawn(move || {
         e.abort();
         block_on(e.closed(), None).expect("no deadline");
+        assert_eq!(l.strong_count(), 0, "closed, and the engine is still there");
     });
     shutdown(&ex);
+    assert_eq!(
+        left.strong_count(),
+        0,
+        "closed, and the engine is still there"
+    );
     t.join().unwrap();
     saw_end(&end(&s), 2);
+}
+
+/// A wait for the owner's end that is dropped before leaves no waker behind.
+pub fn dropped_closing() {
+    let ex = start(1, ToyEngine::gpu());
+    let (count, waker) = Count::counting();
+    {
+        let mut closed = pin!(ex.closed());
+        let poll = closed.as_mut().poll(&mut Context::from_waker(&waker));
+        assert!(poll.is_pending(), "nobody closes it");
+    }
+    drop(waker);
+    assert!(!count.has_wakers(), "a waker was left behind");
+    shutdown(&ex);
+    assert_eq!(count.woken(), 0);
+}
+
+/// Waits for two results: those that are given up leave nothing behind, and the last one waits for one result
+/// after the other.
+pub fn wait_for_two() {
+    let ex = idle(1, ToyEngine::cpu());
+    let (one, two) = (node(1, 1, &[]), node(2, 2, &[]));
+    let both = post(&ex, &[&one, &two]);
+    let (count, waker) = Count::counting();
+    let mut wait = Wait::default();
+    let poll = both.poll(&Context::from_waker(&waker), &mut wait);
+    assert!(poll.is_pending());
+    drop(waker);
+    both.deregister(&mut wait);
+    assert!(!count.has_wakers(), "a waker was left behind");
+    let until = Deadline::after(Duration::from_millis(1)).expect("in range");
+    assert!(!both.sleep(Some(&until)), "nobody drives");
+    assert_eq!(both.outputs()[0].waiting(), 0, "a wait was left behind");
+    let e = ex.clone();
+    let t = spawn(move || e.step());
+    assert_eq!(wait_async(&both), Outcome::Ready(1));
+    assert_eq!(ends(&both), [Outcome::Ready(1), Outcome::Ready(2)]);
+    t.join().unwrap();
+    drop(both);
+    closed(&ex, &[&one, &two]);
 }

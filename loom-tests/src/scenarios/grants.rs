@@ -2,13 +2,14 @@
 
 use crate::core::actor::admission::{Admission, Place, Refused, Weight};
 use crate::core::actor::park::block_on;
+use crate::core::panics::contain;
 use crate::core::store::slot::Outcome;
 use crate::core::store::tag::{Priority, Tag};
 use crate::core::sync::{Arc, thread};
 use crate::runner::saw;
 use crate::threads::spawn;
 use crate::toy::*;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
@@ -333,4 +334,72 @@ pub fn close_vs_grant() {
     t.join().unwrap();
     let refused = block_on(&mut forgotten, None).expect("no deadline");
     assert!(matches!(refused, Err(Refused::Closed)));
+}
+
+/// A grant lapses for one who tries while the executor closes: the owner does not wait for its permit.
+///
+/// ```text
+///   T2: try                      T1
+///   the grant has lapsed: take
+///   it out
+///                                close: owner, called: a permit is out, rest
+///   give it back: call
+///                                owner: every permit is back, leave
+/// ```
+pub fn close_vs_lapse_for_try() {
+    let ex = start(1, ToyEngine::gpu());
+    let held = ex.try_admit(0).expect("room");
+    let tag = Tag::default();
+    let mut forgotten = pin!(ex.admit(0, &tag));
+    assert!(admit_once(forgotten.as_mut()));
+    drop(held);
+    let early = ex.try_admit(0); // the first look at the grant's clock
+    assert!(
+        matches!(early, Err(Refused::Full)),
+        "it has just been granted"
+    );
+    let e = ex.clone();
+    let t = spawn(move || {
+        saw(match e.try_admit(0) {
+            Ok(_permit) => "lapsed",
+            Err(Refused::Full) => "full", // closing was faster to take the grant
+            Err(Refused::Closed) => "closed",
+        });
+    });
+    shutdown(&ex);
+    t.join().unwrap();
+}
+
+/// One who stands in front leaves the line, and its waker panics when it is dropped: the one behind, who fits now,
+/// has been told by then.
+///
+/// ```text
+///   T2: leave                    T1: line up behind it, sleep
+///   grant T1 its permit, wake it
+///   drop the waker: panic
+/// ```
+pub fn leaver_panics() {
+    let admission = Arc::new(Admission::new(2, 9));
+    admission.try_acquire(Weight(5)).expect("room");
+    let tag = Tag::default();
+    let mut place = None;
+    let bomb = Bomb(0);
+    let waker = OnWake::waker(move || {
+        let _with_it = &bomb;
+    });
+    let poll = admission.poll_acquire(Weight(9), &tag, &mut place, &Context::from_waker(&waker));
+    assert!(poll.is_pending(), "there is no room");
+    drop(waker);
+    let a = admission.clone();
+    let t = spawn(move || contain(|| a.leave(place.expect("in line"))));
+    let (mut behind, mut waited) = (None, false);
+    let admitted = poll_fn(|cx| {
+        let poll = admission.poll_acquire(ONE, &tag, &mut behind, cx);
+        waited |= poll.is_pending();
+        poll
+    });
+    let admitted = block_on(admitted, None).expect("no deadline");
+    assert_eq!(admitted, Ok(()), "it is open");
+    saw(if waited { "behind it" } else { "late" });
+    assert!(t.join().unwrap().is_some(), "its panic is contained");
 }

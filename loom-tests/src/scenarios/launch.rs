@@ -216,6 +216,7 @@ pub fn first_place_lost() {
     all_ready(&sub, &[1, 11]);
     all_ready(&other, &[1, 11]);
     saw_winner(&sub);
+    assert_eq!(ex.counts().cancelled, 0, "nothing was withdrawn");
     drop((sub, other));
     closed(&ex, &[&s, &q]);
 }

@@ -6,11 +6,11 @@ use crate::core::store::tag::{Priority, Tag};
 use crate::core::sync::Deadline;
 use crate::runner::saw;
 use crate::threads::{
-    Beside, check_drivers, races_abort, races_close, saw_batches, saw_loss, spawn,
+    Beside, check_drivers, races_abort, races_close, saw_batches, saw_end, saw_loss, spawn,
 };
 use crate::toy::*;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// Notes whether a caller drove, or the owner did everything.
@@ -267,6 +267,12 @@ fn run_beside(priority: Priority) -> Arc<AtomicUsize> {
     let t = spawn(move || submit_tagged(&e, 1, TOGETHER, &[], urgent(priority)).unwrap());
     let s = run(&ex, 2, TOGETHER, &[]).unwrap();
     let other = t.join().unwrap();
+    assert!(s.wait(None));
+    assert_eq!(
+        ex.counts().lent,
+        1,
+        "borrowed although its result was there"
+    );
     ex.step();
     assert_eq!(end(&s), Outcome::Ready(2));
     assert_eq!(end(&other), Outcome::Ready(2));
@@ -312,5 +318,124 @@ pub fn run_blocked() {
     saw_lent(&ex);
     drop(first);
     shutdown(&ex);
+    nothing_left(&ex, [1, 2]);
+}
+
+/// Work is queued and no thread has taken it up when one runs its own: what was queued goes first, and is not
+/// forgotten.
+pub fn run_behind_queued() {
+    let engine = ToyEngine::cpu();
+    let order = engine.order();
+    let ex = start(2, engine);
+    let first = submit(&ex, 1, 2, &[]).unwrap();
+    let second = run(&ex, 2, 3, &[]).unwrap();
+    assert_eq!(wait(&second), Outcome::Ready(3));
+    assert_eq!(wait_async(&first), Outcome::Ready(2));
+    assert_eq!(*order.lock().unwrap(), [2, 3], "overtaken");
+    saw_lent(&ex);
+    drop((first, second));
+    shutdown(&ex);
+    nothing_left(&ex, [1, 2]);
+}
+
+/// Another caller's foreign work comes, more urgent than one's own, while a lender chooses: it is left to the
+/// owner.
+///
+/// ```text
+///   T1                           T2
+///   wait: borrow the turn
+///   is the next for me? Yes
+///                                submit foreign work, interactive
+///   take the next
+/// ```
+pub fn lend_vs_urgent() {
+    let engine = ToyEngine::cpu();
+    let drivers = engine.drivers();
+    let ex = idle(2, engine);
+    let e = ex.clone();
+    let t = spawn(move || {
+        i_am("the other");
+        submit_tagged(&e, 1, FOREIGN, &[], urgent(Priority::Interactive)).unwrap()
+    });
+    i_am("the caller");
+    let s = submit(&ex, 2, 5, &[]).unwrap();
+    let until = Deadline::after(Duration::from_millis(1)).expect("in range");
+    s.wait(Some(&until)); // nobody else drives
+    let other = t.join().unwrap();
+    i_am("owner");
+    ex.step();
+    assert_eq!(end(&s), Outcome::Ready(5));
+    assert_eq!(end(&other), Outcome::Ready(3));
+    check_drivers(&drivers, 5, None);
+    drop((s, other));
+    step_down(&ex);
+    nothing_left(&ex, [1, 2]);
+}
+
+/// The executor is aborted while work of another caller's own is queued. A lender does not drop that work: its
+/// destructor may want a lock that the lender holds.
+///
+/// ```text
+///   T1                           T2
+///   submit a, whose destructor
+///   is foreign code
+///                                abort
+///   submit b; wait: borrow the
+///   turn, leave both to the owner
+/// ```
+pub fn lend_vs_abort_foreign() {
+    let ex = start(2, ToyEngine::cpu());
+    let by = Arc::new(Mutex::new(Vec::new())); // outside of the model
+    let dropped = by.clone();
+    let ask = Ask::new(&ex, &[&node(1, FOREIGN, &[])]);
+    let ask = ask.holding(OnDrop(move || dropped.lock().unwrap().push(me())));
+    let first = post_ask(&ex, ask);
+    let second = submit(&ex, 2, 3, &[]).unwrap();
+    let e = ex.clone();
+    let t = spawn(move || {
+        i_am("the other");
+        e.abort();
+    });
+    i_am("the caller");
+    saw_end(&wait(&second), 3);
+    i_am("owner");
+    t.join().unwrap();
+    drop((first, second));
+    joined(&ex);
+    assert_eq!(*by.lock().unwrap(), ["owner"], "dropped another's work");
+    nothing_left(&ex, [1, 2]);
+}
+
+/// The device is lost with what a caller runs: the owner is called, and leaves, although nobody closes.
+pub fn lent_device_lost() {
+    let ex = start(1, ToyEngine::cpu());
+    let s = run(&ex, 1, LOSES, &[]).expect("it is open");
+    assert_eq!(end(&s), Outcome::Ready(0), "it was done");
+    assert_eq!(ex.counts().lent, 1);
+    drop(s);
+    joined(&ex);
+    assert_eq!(ex.lost(), Some(ToyError::DeviceLost));
+    nothing_left(&ex, [1]);
+}
+
+/// Less urgent work is queued when one runs its own: one's own goes first, and the other is left to the owner.
+pub fn run_before_less_urgent() {
+    let engine = ToyEngine::cpu();
+    let order = engine.order();
+    let ex = idle(2, engine);
+    let e = ex.clone();
+    let t = spawn(move || submit_tagged(&e, 1, 5, &[], urgent(Priority::Background)).unwrap());
+    let s = run(&ex, 2, 3, &[]).unwrap();
+    assert_eq!(end(&s), Outcome::Ready(3));
+    assert_eq!(*order.lock().unwrap(), [3], "it ran what is less urgent");
+    saw(match ex.gate().admission.queued() {
+        0 => "alone",
+        _ => "passed over",
+    });
+    let other = t.join().unwrap();
+    ex.step();
+    assert_eq!(end(&other), Outcome::Ready(5));
+    drop((s, other));
+    step_down(&ex);
     nothing_left(&ex, [1, 2]);
 }

@@ -5,8 +5,9 @@ use crate::core::actor::launch::Start;
 use crate::core::store::slot::Outcome;
 use crate::core::store::tag::{Priority, Tag};
 use crate::runner::saw;
-use crate::threads::{post_beside, spawn};
+use crate::threads::{Beside, post_beside, spawn};
 use crate::toy::*;
+use std::sync::{Arc, Mutex};
 
 mod ends;
 mod late;
@@ -201,4 +202,68 @@ pub fn one_class_per_ticket() {
     }
     drop((first, second, third));
     closed(&ex, &[&n, &m, &b]);
+}
+
+/// A fragment waits for one that has not been sent: it is issued behind that, before its ticket has ended.
+///
+/// ```text
+///   T1                           T2: submit(b), b = a; drive
+///   claim a
+///                                b waits for a
+///   send a; drive: issue a, issue b
+/// ```
+pub fn issued_behind() {
+    let (engine, device) = ToyEngine::ringing();
+    let order = engine.order();
+    let ex = idle(2, engine);
+    let (a, b) = two();
+    let dependent: Arc<Mutex<Option<Sub>>> = Arc::default(); // outside of the model
+    let (e, b2, keep) = (ex.clone(), b.clone(), dependent.clone());
+    let (ask, t) = Beside::start(Ask::new(&ex, &[&a]), move || {
+        let sub = post(&e, &[&b2]);
+        e.step();
+        *keep.lock().unwrap() = Some(sub);
+    });
+    let first = post_ask(&ex, ask);
+    t.join();
+    let issued = order.lock().unwrap().len();
+    saw(if issued == 0 {
+        "dependent first"
+    } else {
+        "in order"
+    });
+    ex.step();
+    assert_eq!(*order.lock().unwrap(), [1, 10], "not issued behind it");
+    device.end_all();
+    ex.step();
+    let second = dependent.lock().unwrap().take().expect("submitted");
+    assert_eq!(ends(&first), [Outcome::Ready(1)]);
+    assert_eq!(ends(&second), [Outcome::Ready(11)]);
+    drop((first, second));
+    closed(&ex, &[&a, &b]);
+}
+
+/// A lifted task is queued twice, and its second turn finds nothing: there is no ticket for that.
+pub fn no_ticket_for_nothing() {
+    let (engine, device) = ToyEngine::ringing();
+    let ex = idle(2, engine);
+    let (a, b) = (node(1, 1, &[]), node(2, 2, &[]));
+    let ask = Ask::new(&ex, &[&b]);
+    let first = ask_all(&ex, ask, urgent(Priority::Background), Start::Post);
+    let (e, b2) = (ex.clone(), b.clone());
+    let lift = move || {
+        // while a is issued: b has been received
+        let ask = Ask::new(&e, &[&b2]);
+        drop(ask_all(&e, ask, urgent(Priority::Interactive), Start::Post));
+    };
+    let second = post_ask(&ex, Ask::new(&ex, &[&a]).hook(lift));
+    let t = spawn(move || device.end_all());
+    ex.step();
+    t.join().unwrap();
+    ex.step();
+    assert_eq!(ends(&first), [Outcome::Ready(2)]);
+    assert_eq!(ends(&second), [Outcome::Ready(1)]);
+    assert_eq!(ex.counts().tickets, 2, "a ticket for nothing");
+    drop((first, second));
+    closed(&ex, &[&a, &b]);
 }

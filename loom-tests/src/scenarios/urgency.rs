@@ -4,6 +4,7 @@
 //! A fragment is known in the order of what was run by what its last node adds.
 
 use crate::core::actor::launch::Start;
+use crate::core::actor::lender::Lender;
 use crate::core::store::slot::{Cancel, Outcome};
 use crate::core::store::tag::{Priority, Tag};
 use crate::runner::saw;
@@ -257,4 +258,152 @@ pub fn one_class_per_batch() {
     assert!(third.is_finished());
     drop((first, second, third));
     closed(&ex, &[&n, &m, &b]);
+}
+
+/// A thread asks urgently for a background result and then submits other work: wherever the owner is, that is not
+/// run before what was lifted.
+///
+/// ```text
+///   owner                        T2
+///   b: background, received
+///                                submit(b), interactive: b is lifted
+///                                submit n, normal
+///   choose: b, then n
+/// ```
+pub fn lift_before_message() {
+    let (ex, order) = watched(2);
+    let (b, n) = (node(1, 1, &[]), node(2, 2, &[]));
+    let first = background(&ex, &[&b]);
+    let (e, b2, n2) = (ex.clone(), b.clone(), n.clone());
+    let t = spawn(move || (interactive(&e, &[&b2]), post(&e, &[&n2])));
+    ex.step();
+    let (second, third) = t.join().unwrap();
+    ex.step();
+    assert_eq!(
+        seen(&order),
+        [1, 2],
+        "lifted before the other was submitted"
+    );
+    drop((first, second, third));
+    closed(&ex, &[&b, &n]);
+}
+
+/// A more urgent one comes while the first of several is issued that would go under one ticket: it goes before
+/// the others, and those are issued in their order.
+///
+/// ```text
+///   owner                        T2
+///   issue a, whose operation
+///   submits i, interactive
+///                                submit c
+///   i under the next ticket, then b, then c
+/// ```
+pub fn newcomer_before_ticket() {
+    let engine = ToyEngine::gpu();
+    let order = engine.order();
+    let ex = idle(4, engine);
+    let (a, b) = (node(1, 1, &[]), node(2, 2, &[]));
+    let (i, c) = (node(3, 4, &[]), node(4, 8, &[]));
+    let (e, i2) = (ex.clone(), i.clone());
+    let came: Arc<Mutex<Option<Sub>>> = Arc::default(); // outside of the model
+    let keep = came.clone();
+    let submits = move || *keep.lock().unwrap() = Some(interactive(&e, &[&i2]));
+    let first = post_ask(&ex, Ask::new(&ex, &[&a]).hook(submits));
+    let second = post(&ex, &[&b]);
+    let t = post_beside(&ex, &[&c]);
+    ex.step();
+    let third = t.join().unwrap();
+    ex.step();
+    assert_eq!(seen(&order), [1, 4, 2, 8]);
+    let came = came.lock().unwrap().take().expect("a has been issued");
+    assert_eq!(ends(&came), [Outcome::Ready(4)]);
+    drop((first, second, third, came));
+    closed(&ex, &[&a, &b, &i, &c]);
+}
+
+/// What a fragment reads is lifted when that is submitted, and not only when it has its turn.
+///
+/// ```text
+///   T1                                          T2
+///   c: background; i: interactive
+///   submit(d), interactive, d = c: c is lifted  submit n, normal
+///   owner: c takes turns with i; then d, then n
+/// ```
+pub fn lift_what_is_read() {
+    let (ex, order) = watched(4);
+    let (c, i, n) = (node(1, 1, &[]), node(2, 2, &[]), node(4, 8, &[]));
+    let d = node(3, 4, &[&c]);
+    let first = background(&ex, &[&c]);
+    let second = interactive(&ex, &[&i]);
+    let t = post_beside(&ex, &[&n]);
+    let third = interactive(&ex, &[&d]);
+    ex.step();
+    let fourth = t.join().unwrap();
+    ex.step();
+    assert_eq!(seen(&order), [1, 2, 4, 8], "lifted too late");
+    drop((first, second, third, fourth));
+    closed(&ex, &[&c, &i, &d, &n]);
+}
+
+/// Receives what is queued and leaves it to the owner, if a message has been posted: whether that is so.
+fn receives(ex: &Ex) -> bool {
+    let lender: Lender<'_, Toy> = Lender {
+        done: &|| true,
+        own: &|_| false,
+        until: None,
+        alone: false,
+    };
+    ex.lend(&lender)
+}
+
+/// A thread asks urgently for a background result while another one looks for what came in: it is lifted at the
+/// latest by the look that it asks for itself.
+///
+/// ```text
+///   T2                           T1
+///                                b: background, n: normal, both received
+///   submit(b), interactive: lift look
+///                                choose: b, then n
+/// ```
+pub fn lift_vs_look() {
+    let (ex, order) = watched(2);
+    let (b, n) = (node(1, 1, &[]), node(2, 2, &[]));
+    let first = background(&ex, &[&b]);
+    let second = post(&ex, &[&n]);
+    assert!(receives(&ex), "two are queued");
+    let (e, b2) = (ex.clone(), b.clone());
+    let t = spawn(move || interactive(&e, &[&b2]));
+    ex.gate().turn.posted(); // as another message does
+    assert!(receives(&ex));
+    let third = t.join().unwrap();
+    ex.step();
+    assert_eq!(seen(&order), [1, 2], "not lifted");
+    drop((first, second, third));
+    closed(&ex, &[&b, &n]);
+}
+
+/// A thread asks urgently for a background result: whoever finds that it has been told of that finds the lift, and
+/// somebody is told.
+pub fn lift_is_told() {
+    let (ex, order) = watched(2);
+    let (b, n) = (node(1, 1, &[]), node(2, 2, &[]));
+    let first = background(&ex, &[&b]);
+    let second = post(&ex, &[&n]);
+    assert!(receives(&ex), "two are queued");
+    let (e, b2) = (ex.clone(), b.clone());
+    let t = spawn(move || interactive(&e, &[&b2]));
+    let told = receives(&ex);
+    if told {
+        ex.step();
+        saw("told");
+    }
+    let third = t.join().unwrap();
+    if !told {
+        assert!(receives(&ex), "nobody was told");
+        ex.step();
+        saw("told later");
+    }
+    assert_eq!(seen(&order), [1, 2], "told, and not lifted");
+    drop((first, second, third));
+    closed(&ex, &[&b, &n]);
 }

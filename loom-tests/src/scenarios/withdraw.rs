@@ -2,6 +2,7 @@
 
 use crate::core::actor::admission::Refused;
 use crate::core::actor::gate::Gate;
+use crate::core::panics::contain;
 use crate::core::store::slot::{Cancel, Outcome};
 use crate::core::store::tag::Tag;
 use crate::core::store::task::{Received, Task};
@@ -38,9 +39,9 @@ pub fn withdraw_submitted() {
 pub fn two_withdraw() {
     let engine = ToyEngine::gpu();
     let runs = engine.runs();
-    let ex = idle(2, engine);
+    let ex = idle(1, engine);
     let (first, count) = counted(&ex);
-    let second = submit(&ex, 1, 2, &[]).unwrap(); // finds the claim
+    let second = submit(&ex, 1, 2, &[]).unwrap(); // finds the claim, and needs no place
     let t = spawn(move || {
         let cancel = first.cancel();
         assert_ne!(first.cancel(), Cancel::Cancelled, "withdrawn twice");
@@ -252,4 +253,70 @@ pub fn withdraw_chain() {
         1 => "one ran",
         _ => "ran",
     });
+}
+
+/// A submission is withdrawn while another thread waits for it, and its work panics when it is dropped: the one who
+/// waits has been told by then.
+pub fn withdraw_vs_await() {
+    let ex = idle(1, ToyEngine::cpu());
+    let ask = Ask::new(&ex, &[&node(1, 2, &[])]).holding(Bomb(0));
+    let sub = Arc::new(post_ask(&ex, ask));
+    let s = sub.clone();
+    let t = spawn(move || assert_eq!(wait_async(&s), Outcome::Cancelled));
+    assert!(
+        contain(|| sub.cancel()).is_none(),
+        "the panic is the canceller's"
+    );
+    t.join().unwrap();
+    drop(sub);
+    step_down(&ex);
+    nothing_left(&ex, [1]);
+}
+
+/// A submission of two outputs is withdrawn, and the first one's work panics when it is dropped: whoever waits for
+/// the second has been told by then.
+///
+/// ```text
+///   T1                           T2: wait for x and y
+///   withdraw x
+///                                x has ended; y: on the list
+///   withdraw y; wake those who
+///   wait; drop x's work: panic
+/// ```
+pub fn withdraw_two_vs_await() {
+    let ex = idle(2, ToyEngine::cpu());
+    let (one, two) = (node(1, 1, &[]), node(2, 2, &[]));
+    let first = post_ask(&ex, Ask::new(&ex, &[&one]).holding(Bomb(0)));
+    let both = Arc::new(post(&ex, &[&one, &two])); // joins the first, and claims the second
+    drop(first);
+    let b = both.clone();
+    let t = spawn(move || assert_eq!(wait_async(&b), Outcome::Cancelled));
+    assert!(contain(|| both.cancel()).is_none());
+    t.join().unwrap();
+    drop(both);
+    step_down(&ex);
+    nothing_left(&ex, [1, 2]);
+}
+
+/// A submission of two outputs is dropped, which nobody else refers to, and the first one's work panics when it is
+/// dropped: the second is withdrawn all the same, or has run.
+pub fn drop_two_vs_owner() {
+    let engine = ToyEngine::cpu();
+    let ex = idle(2, engine);
+    let (one, two) = (node(1, 1, &[]), node(2, 2, &[]));
+    let first = post_ask(&ex, Ask::new(&ex, &[&one]).holding(Bomb(0)));
+    let both = post(&ex, &[&one, &two]);
+    drop(first);
+    for id in [1, 2] {
+        ex.store().release_node(id);
+    }
+    let e = ex.clone();
+    let t = spawn(move || e.step());
+    saw(match contain(|| drop(both)) {
+        None => "panicked",
+        Some(()) => "ran",
+    });
+    t.join().unwrap();
+    step_down(&ex);
+    nothing_left(&ex, []);
 }

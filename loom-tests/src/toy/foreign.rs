@@ -3,7 +3,7 @@
 use std::panic::resume_unwind;
 use std::sync::Arc as StdArc;
 use std::sync::atomic::{AtomicUsize as StdAtomic, Ordering::SeqCst};
-use std::task::{Wake, Waker};
+use std::task::{RawWaker, RawWakerVTable, Wake, Waker};
 
 /// Code that runs whenever the work is issued, and is dropped with it.
 #[derive(Default)]
@@ -88,13 +88,39 @@ impl<F: Fn() + Send + Sync> Wake for OnWake<F> {
     }
 }
 
-/// A waker that runs its closure when it is woken and when it is dropped.
-pub fn prying(look: impl Fn() + Clone + Send + Sync + 'static) -> Waker {
-    let dropped = OnDrop(look.clone());
-    OnWake::waker(move || {
-        let _with_it = &dropped;
+/// A waker that runs its closure when it is woken and when it is dropped, and so does each of its clones.
+pub fn prying<F: Fn() + Clone + Send + Sync + 'static>(look: F) -> Waker {
+    // SAFETY: the functions of the table take what `pry` makes, which may go to any thread.
+    unsafe { Waker::from_raw(pry(look)) }
+}
+
+fn pry<F: Fn() + Clone + Send + Sync + 'static>(look: F) -> RawWaker {
+    // SAFETY: called for what `pry` has made.
+    unsafe fn again<F: Fn() + Clone + Send + Sync + 'static>(look: *const ()) -> RawWaker {
+        // SAFETY: made by `pry`.
+        pry(unsafe { (*look.cast::<F>()).clone() })
+    }
+    // SAFETY: called for what `pry` has made, which the caller gives up.
+    unsafe fn woken<F: Fn()>(look: *const ()) {
+        // SAFETY: as above.
+        unsafe {
+            by_reference::<F>(look);
+            dropped::<F>(look);
+        }
+    }
+    // SAFETY: called for what `pry` has made.
+    unsafe fn by_reference<F: Fn()>(look: *const ()) {
+        // SAFETY: as above.
+        unsafe { (*look.cast::<F>())() }
+    }
+    // SAFETY: called for what `pry` has made, which the caller gives up.
+    unsafe fn dropped<F: Fn()>(look: *const ()) {
+        // SAFETY: as above.
+        let look = unsafe { Box::from_raw(look.cast_mut().cast::<F>()) };
         look();
-    })
+    }
+    let table = &RawWakerVTable::new(again::<F>, woken::<F>, by_reference::<F>, dropped::<F>);
+    RawWaker::new(Box::into_raw(Box::new(look)).cast(), table)
 }
 
 /// Counts how often its wakers wake. It is outside of the model and orders nothing.

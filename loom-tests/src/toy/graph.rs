@@ -376,6 +376,9 @@ impl Ask {
         let cut = cut.into;
         let twice = cut.nodes.iter().find(|&&node| cut.computes(node) > 1);
         assert_eq!(twice, None, "a node is computed twice in one fragment");
+        let mut found = cut.held.iter().map(|held| held.slot().id());
+        let twice = found.find(|&node| cut.finds(node) > 1);
+        assert_eq!(twice, None, "a result is read twice in one fragment");
         self.store.count_recomputed(passed_over);
         Ok(cut)
     }

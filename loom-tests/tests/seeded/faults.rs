@@ -223,10 +223,12 @@ faults! {
     "core/actor/gather.rs": "(engine.is_foreign(work), engine.estimate(work))" => "(false, engine.estimate(work))", foreign_stays_apart, "the caller ran another's foreign work";
     "core/actor/lender.rs": "(!foreign && !self.alone || own())" => "(!foreign || own())", poll_vs_submit, "it ran another's work";
     "core/actor/owner.rs": "        made.into_iter().for_each(|node| self.unblock(node));\n    }\n\n    // ---- on a device that goes on" => "        drop(made);\n    }\n\n    // ---- on a device that goes on", run_blocked, STUCK;
-    "core/actor/driving.rs": "            let before = waiter.waits_for.lock().replace(gate.clone());" => "            let before = waiter.waits_for.lock().clone();", drivers_in_a_circle, "they wait for each other";
-    "core/actor/driving.rs": "        next = gate.waits_for.lock().clone();" => "        next = None;", drivers_in_a_circle, "they wait for each other";
-    "core/actor/driving.rs": "            let last = std::mem::replace(&mut *waiter.waits_for.lock(), before);" => "            let last = before; let _ = waiter;", waiting_ends, "its driver waits no more";
-    "core/actor/driving.rs": "and_then(|gate| gate.waits_for.lock().take());" => "and_then(|_| None::<Arc<Gate>>);", waiting_ends, "its driver waits no more";
+    "core/actor/driving.rs": "            waiter.waits_for.lock().push(gate.clone());" => "            let _ = waiter;", drivers_in_a_circle, "they wait for each other";
+    "core/actor/driving.rs": "            next.extend(gate.waits_for.lock().iter().cloned());\n" => "", drivers_in_a_circle, "they wait for each other";
+    "core/actor/driving.rs": "            next.extend(gate.waits_for.lock().iter().cloned());" => "            next.extend(gate.waits_for.lock().last().cloned());", outer_polls_count, "it would close a circle";
+    "core/actor/driving.rs": "            let one = place.map(|place| waits_for.swap_remove(place));" => "            let one: Option<Arc<Gate>> = place.and(None);", waiting_ends, "its driver waits no more";
+    "core/actor/driving.rs": "        Some(std::mem::take(&mut innermost.polled))" => "        std::mem::forget(std::mem::take(&mut innermost.polled));\n        None", waiting_ends, "its driver waits no more";
+    "core/actor/driving.rs": "        Some((driven(&frames), said))" => "        Some((driven(&frames[frames.len() - 1..]), said))", polls_in_a_nested_circle, "they wait for each other";
     // launching
     "core/actor/launch.rs": "            Slot::refuse(&slot, error.clone());" => "            drop((slot, error));", dropped_claim, STUCK;
     "core/actor/launch.rs": "        self.core.gate().turn.call(); // something may be blocked on them" => "", dropped_claim, STUCK;
@@ -310,5 +312,12 @@ faults! {
     // submissions
     "core/actor/submission.rs": "let interested = self.cancelled.load(Relaxed) == 0;" => "let interested = self.cancelled.load(Relaxed) < 2;", two_withdraw, "the last of them did not withdraw it";
     "core/actor/submission.rs": "if self.cancelled.swap(1, Relaxed) != 0 {" => "if self.cancelled.swap(1, Relaxed) > 1 {", two_withdraw, "withdrawn twice";
-    "core/actor/submission.rs": "foreign.push((woken, output.task().output_gone()));" => "let gone = if true { None } else { output.task().output_gone() };\n            foreign.push((woken, gone));", two_withdraw, "is still there";
+    "core/actor/submission.rs": "unwanted.extend(output.task().output_gone());" => "let gone = if true { None } else { output.task().output_gone() };\n                unwanted.extend(gone);", two_withdraw, "is still there";
+    "core/actor/submission.rs": "        woken.into_iter().for_each(Woken::wake);\n        drop_all(unwanted);" => "        drop_all(unwanted);\n        woken.into_iter().for_each(Woken::wake);", withdraw_two_vs_await, STUCK;
+    "core/actor/submission.rs": "            unwanted.extend(self.core.store().release(output, share));" => "            drop(self.core.store().release(output, share));\n            unwanted.extend(None::<crate::core::store::task::Payload<E::Kind>>);", drop_two_vs_owner, "a node without references";
+    "core/panics.rs": "        resume_unwind(panic);" => "        discard(panic);", withdraw_vs_await, "the panic is the canceller's";
+    "core/actor/shared.rs": "        match self.fate.lock().clone() {" => "        match self.fate() {", device_lost, "refused, and not told why";
+    "core/actor/owner.rs": "            return lender.is_none() && self.refuse(&fate, core);" => "            return self.refuse(&fate, core);", lend_vs_abort_foreign, "dropped another's work";
+    "core/actor/gate.rs": "        if lapsed == Some(true) {\n            self.turn.call();\n        }\n" => "", close_vs_lapse_for_try, STUCK;
+    "core/actor/admission.rs": "        woken.into_iter().for_each(wake_one);\n        contain(|| drop(waiting));" => "        drop(waiting);\n        woken.into_iter().for_each(wake_one);", leaver_panics, STUCK;
 }

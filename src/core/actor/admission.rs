@@ -16,6 +16,7 @@
 //! | 22..64 | bytes that still fit |
 
 use super::line::Line;
+use crate::core::panics::contain;
 use crate::core::store::tag::Tag;
 use crate::core::store::waiters::wake_one;
 use crate::core::sync::Ordering::{Acquire, Relaxed, Release};
@@ -231,8 +232,8 @@ impl Admission {
         let woken = self.serve(&mut queue);
         let behind = !woken.is_empty() && !queue.waiting.is_empty();
         drop(queue);
-        drop(waiting);
         woken.into_iter().for_each(wake_one);
+        contain(|| drop(waiting)); // foreign code
         behind | granted.is_some_and(|granted| self.give(granted.weight.units()))
     }
 

@@ -16,6 +16,8 @@ struct Frame {
     gate: Arc<Gate>,
     /// Whether an operation is running, not the owner's own code.
     operation: bool,
+    /// What the operation has polled and not found ready counts as waited for: each executor once.
+    polled: Vec<Waiting>,
 }
 
 crate::core::sync::thread_local! {
@@ -32,6 +34,7 @@ impl Driving {
         let frame = Frame {
             gate: gate.clone(),
             operation: false,
+            polled: Vec::new(),
         };
         // while the thread ends there is no list, and nothing that could wait is run
         let _ = FRAMES.try_with(|frames| frames.borrow_mut().push(frame));
@@ -52,7 +55,7 @@ pub(super) struct Operating(());
 impl Operating {
     /// The innermost turn's driver runs an operation from now on.
     pub(super) fn start() -> Self {
-        drop(set_operation(true));
+        drop(set_operation(true)); // nothing has been polled
         Self(())
     }
 }
@@ -60,67 +63,73 @@ impl Operating {
 impl Drop for Operating {
     fn drop(&mut self) {
         // a future that was polled in the operation and given up does not hold it up any more
-        let polled = set_operation(false).and_then(|gate| gate.waits_for.lock().take());
-        drop(polled);
+        drop(set_operation(false));
     }
 }
 
-/// The innermost turn's executor.
-fn set_operation(operation: bool) -> Option<Arc<Gate>> {
-    let gate = FRAMES.try_with(|frames| {
+/// Says of the innermost turn whether an operation is running. What the last one has polled comes back.
+fn set_operation(operation: bool) -> Vec<Waiting> {
+    let polled = FRAMES.try_with(|frames| {
         let mut frames = frames.borrow_mut();
-        frames.last_mut().map(|frame| {
-            frame.operation = operation;
-            frame.gate.clone()
-        })
+        let innermost = frames.last_mut()?;
+        innermost.operation = operation;
+        Some(std::mem::take(&mut innermost.polled))
     });
-    gate.ok().flatten()
+    polled.ok().flatten().unwrap_or_default()
 }
 
 /// Whether this thread has the turn of this executor.
 pub fn is_driving(gate: &Arc<Gate>) -> bool {
-    any(|frame| Arc::ptr_eq(&frame.gate, gate))
+    let is = |frame: &Frame| Arc::ptr_eq(&frame.gate, gate);
+    let any = FRAMES.try_with(|frames| frames.borrow().iter().any(is));
+    any.unwrap_or(false)
 }
 
-fn any(frame: impl Fn(&Frame) -> bool) -> bool {
-    let any = FRAMES.try_with(|frames| frames.borrow().iter().any(frame));
-    any.unwrap_or(false)
+/// The executors that this thread drives, the innermost turn's last.
+fn driven(frames: &[Frame]) -> Vec<Arc<Gate>> {
+    frames.iter().map(|frame| frame.gate.clone()).collect()
 }
 
 /// Before this thread gives up a future of `gate` as not ready: whether sleeping for it would be for
 /// ever, because an operation that this thread runs does so. Outside of an operation a future is polled
 /// by code that has other things to do, as by a waker.
 ///
-/// Until the operation ends, its executor counts as waiting.
+/// Until the operation ends, all executors that this thread drives count as waiting.
 pub fn would_sleep_for_ever(gate: &Arc<Gate>) -> bool {
     let operating = FRAMES.try_with(|frames| {
         let frames = frames.borrow();
         let innermost = frames.last().filter(|frame| frame.operation)?;
-        Some(innermost.gate.clone())
+        let said = innermost.polled.iter().any(|wait| wait.is_for(gate));
+        Some((driven(&frames), said))
     });
-    let Some(waiter) = operating.ok().flatten() else {
+    let Some((driven, said)) = operating.ok().flatten() else {
         return false;
     };
-    drop(waiter.waits_for.lock().replace(gate.clone()));
-    let driven = any(|frame| Arc::ptr_eq(&frame.gate, gate));
-    driven || leads_back(gate, std::slice::from_ref(&waiter))
+    let waiting = (!said).then(|| Waiting::say(gate, &driven));
+    let for_ever = leads_back(gate, &driven);
+    if let (Some(waiting), false) = (waiting, for_ever) {
+        let _ = FRAMES.try_with(|frames| {
+            let mut frames = frames.borrow_mut();
+            frames.last_mut().map(|frame| frame.polled.push(waiting))
+        });
+    }
+    for_ever
 }
 
-/// Whether the executors that drivers wait for, one after another from this one on, lead to one of these.
+/// Whether the executors that drivers wait for, from this one on, lead to one of these.
 fn leads_back(from: &Arc<Gate>, to: &[Arc<Gate>]) -> bool {
-    let mut next = Some(from.clone());
+    let mut next = vec![from.clone()];
     // a ring that these are not part of is another thread's to see
     let mut seen: Vec<Arc<Gate>> = Vec::new();
-    while let Some(gate) = next {
+    while let Some(gate) = next.pop() {
         let is = |other: &Arc<Gate>| Arc::ptr_eq(other, &gate);
         if to.iter().any(is) {
             return true;
         }
-        if seen.iter().any(is) {
-            return false;
+        if !seen.iter().any(is) {
+            next.extend(gate.waits_for.lock().iter().cloned());
+            seen.push(gate);
         }
-        next = gate.waits_for.lock().clone();
-        seen.push(gate);
     }
     false
 }
@@ -128,8 +137,9 @@ fn leads_back(from: &Arc<Gate>, to: &[Arc<Gate>]) -> bool {
 /// A wait that a driver of other executors is about to begin; ends when dropped.
 #[derive(Debug)]
 pub struct Waiting {
-    /// The executors that this thread drives, and what each waited for before.
-    waiters: Vec<(Arc<Gate>, Option<Arc<Gate>>)>,
+    gate: Arc<Gate>,
+    /// The executors that this thread drives.
+    waiters: Vec<Arc<Gate>>,
 }
 
 impl Waiting {
@@ -139,28 +149,37 @@ impl Waiting {
     /// Each of two drivers says for whom it waits, under its executor's lock, and looks at the other's
     /// after that: one of them sees both.
     pub fn start(gate: &Arc<Gate>) -> Option<Self> {
-        let driven = FRAMES.try_with(|frames| {
-            let frames = frames.borrow();
-            frames.iter().map(|frame| frame.gate.clone()).collect()
-        });
-        let driven: Vec<Arc<Gate>> = driven.unwrap_or_default();
-        let say = |waiter: &Arc<Gate>| {
-            let before = waiter.waits_for.lock().replace(gate.clone());
-            (waiter.clone(), before)
-        };
-        let waiting = Self {
-            waiters: driven.iter().map(say).collect(),
-        };
+        let driven = FRAMES.try_with(|frames| driven(&frames.borrow()));
+        let driven = driven.unwrap_or_default();
+        let waiting = Self::say(gate, &driven);
         let free = driven.is_empty() || !leads_back(gate, &driven);
         free.then_some(waiting)
+    }
+
+    /// Says of these executors' drivers that they wait for `gate`.
+    fn say(gate: &Arc<Gate>, driven: &[Arc<Gate>]) -> Self {
+        for waiter in driven {
+            waiter.waits_for.lock().push(gate.clone());
+        }
+        Self {
+            gate: gate.clone(),
+            waiters: driven.to_vec(),
+        }
+    }
+
+    fn is_for(&self, gate: &Arc<Gate>) -> bool {
+        Arc::ptr_eq(&self.gate, gate)
     }
 }
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        for (waiter, before) in self.waiters.drain(..).rev() {
-            let last = std::mem::replace(&mut *waiter.waits_for.lock(), before);
-            drop(last);
+        for waiter in &self.waiters {
+            let mut waits_for = waiter.waits_for.lock();
+            let place = waits_for.iter().position(|gate| self.is_for(gate));
+            let one = place.map(|place| waits_for.swap_remove(place));
+            drop(waits_for);
+            drop(one);
         }
     }
 }

@@ -21,8 +21,8 @@ pub struct Gate {
     husks: AtomicUsize,
     /// What has been done.
     pub counters: Counters,
-    /// The executor for which a thread that drives this one waits, if one does: see `driving.rs`.
-    pub(super) waits_for: Mutex<Option<Arc<Gate>>>,
+    /// The executors for which the thread that drives this one waits, one for each wait: see `driving.rs`.
+    pub(super) waits_for: Mutex<Vec<Arc<Gate>>>,
 }
 
 /// What has been done, for any thread to read. But for `cancelled` and `expired`, only the holder of the
@@ -67,7 +67,7 @@ impl Gate {
             turn: Turn::new(),
             husks: AtomicUsize::new(0),
             counters: Counters::default(),
-            waits_for: Mutex::new(None),
+            waits_for: Mutex::new(Vec::new()),
         })
     }
 

@@ -233,3 +233,14 @@ fn who_comes_later_waits_as_long() {
     let place = drain(&mut line).iter().position(|&item| item == 1001);
     assert_eq!(place, Some(PATIENCE as usize));
 }
+
+/// A lane that is nobody's any more becomes another producer's.
+#[test]
+fn a_lane_changes_hands() {
+    let mut line = line(&[(1, Normal, 0)]);
+    assert_eq!(line.pop(), Some(0));
+    for item in [10, 11] {
+        line.push(2, Normal, item);
+        assert_eq!(line.pop(), Some(item));
+    }
+}

@@ -148,7 +148,8 @@ impl<E: Engine> Owner<E> {
     pub fn run_batch(&mut self, core: &Core<E>, lender: Option<&Lender<'_, E::Kind>>) -> bool {
         self.settle(core);
         if let Some(fate) = core.fate() {
-            return self.refuse(&fate, core);
+            // a lender would drop other callers' work; the owner is called when the end has been told
+            return lender.is_none() && self.refuse(&fate, core);
         }
         self.receive(core); // who came meanwhile takes turns with those who were here
         if self.flights.len() >= IN_FLIGHT || !self.is_for(lender) {

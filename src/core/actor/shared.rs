@@ -406,9 +406,10 @@ impl<E: Engine> Core<E> {
         self.done.is_set()
     }
 
-    /// The reason, if the device or the owner is lost.
+    /// The reason, if the device or the owner is lost. Whoever was refused because of that finds it: who set it did so
+    /// under its lock before it closed admission, so that nobody who has seen that closed has the lock before.
     pub fn lost(&self) -> Option<ErrorOf<E>> {
-        match self.fate() {
+        match self.fate.lock().clone() {
             Some(Fate::Lost(error)) => Some(error),
             _ => None,
         }

@@ -5,9 +5,10 @@ use super::engine::Engine;
 use super::lender::Lender;
 use super::park::block_on;
 use super::shared::Core;
+use crate::core::panics::drop_all;
 use crate::core::store::slot::{Cancel, Share};
 use crate::core::store::task::Task;
-use crate::core::store::waiters::Key;
+use crate::core::store::waiters::{Key, Woken};
 use crate::core::sync::Ordering::Relaxed;
 use crate::core::sync::{Arc, AtomicUsize, Deadline, looks, thread};
 use smallvec::SmallVec;
@@ -146,13 +147,16 @@ impl<E: Engine> Submission<E> {
                 false => Cancel::Shared,
             };
         }
-        // Wakers and payloads are foreign code, which may drive the executor: after the last output.
-        let mut foreign: SmallVec<[_; 1]> = SmallVec::new();
+        // Wakers and payloads are foreign code, which may drive the executor: after the last output. A payload may
+        // panic when it is dropped, or wait for those who wait: after the last waker.
+        let mut woken: SmallVec<[_; 1]> = SmallVec::new();
+        let mut unwanted: SmallVec<[_; 1]> = SmallVec::new();
         let mut sum = Cancel::Finished;
         for output in &self.outputs {
-            let (cancel, woken) = output.withdraw(self.has_claimed(output));
+            let (cancel, waiters) = output.withdraw(self.has_claimed(output));
             if cancel == Cancel::Cancelled {
-                foreign.push((woken, output.task().output_gone()));
+                woken.push(waiters);
+                unwanted.extend(output.task().output_gone());
             }
             sum = match (sum, cancel) {
                 (_, Cancel::Running) | (Cancel::Running, _) => Cancel::Running,
@@ -161,10 +165,8 @@ impl<E: Engine> Submission<E> {
                 (Cancel::Finished, Cancel::Finished) => Cancel::Finished,
             };
         }
-        for (woken, unwanted) in foreign {
-            woken.wake();
-            drop(unwanted);
-        }
+        woken.into_iter().for_each(Woken::wake);
+        drop_all(unwanted);
         sum
     }
 }
@@ -173,13 +175,16 @@ impl<E: Engine> Drop for Submission<E> {
     fn drop(&mut self) {
         // ORDERING: Relaxed; by unique access, all calls of `cancel` were before.
         let interested = self.cancelled.load(Relaxed) == 0;
+        // foreign code, which may panic: after the last output
+        let mut unwanted: SmallVec<[_; 1]> = SmallVec::new();
         for output in &self.outputs {
             let share = match interested {
                 true if self.has_claimed(output) => Share::Claim,
                 true => Share::Interest,
                 false => Share::Node,
             };
-            drop(self.core.store().release(output, share));
+            unwanted.extend(self.core.store().release(output, share));
         }
+        drop_all(unwanted);
     }
 }

@@ -10,6 +10,7 @@
 use super::slot::{Lean, Released, Share, Slot};
 use super::task::{Payload, Task};
 use super::{Kind, NodeId};
+use crate::core::panics::contain;
 use crate::core::sync::Ordering::Relaxed;
 use crate::core::sync::{Alter, Arc, AtomicU64, Map, Mutex};
 
@@ -181,7 +182,7 @@ impl<K: Kind> NodeStore<K> {
             Some(home) => home.send(slot),
             None if released == Released::Ended => {
                 // SAFETY: this is the one who was told, and the entry has been removed once.
-                drop(unsafe { slot.take_result() });
+                contain(|| drop(unsafe { slot.take_result() }));
             }
             None => {} // the owner's own reference is the last: what it publishes goes with it
         }

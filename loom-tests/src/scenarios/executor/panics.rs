@@ -1,10 +1,15 @@
 //! Work that fails or panics, and an owner that does.
 
+use crate::core::actor::launch::Start;
+use crate::core::actor::submission::Wait;
 use crate::core::store::node_store::NodeStore;
 use crate::core::store::slot::{Lean, Outcome};
 use crate::runner::saw;
 use crate::threads::{saw_end, saw_loss, spawn};
 use crate::toy::*;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::task::Context;
 
 /// An operation panics: its own fragment fails, and the next one is well.
 pub fn engine_panics() {
@@ -26,7 +31,18 @@ pub fn device_lost() {
     let ex = start(2, ToyEngine::cpu());
     let loses = submit(&ex, 1, LOSES, &[]).expect("it is open");
     let e = ex.clone();
-    let t = spawn(move || submit(&e, 2, 2, &[]).map(|sub| wait_async(&sub)));
+    let t = spawn(move || {
+        let sub = submit(&e, 2, 2, &[]);
+        if sub.is_none() {
+            let told = e.lost();
+            assert_eq!(
+                told,
+                Some(ToyError::DeviceLost),
+                "refused, and not told why"
+            );
+        }
+        sub.map(|sub| wait_async(&sub))
+    });
     assert_eq!(wait_async(&loses), Outcome::Ready(0), "it was done");
     match t.join().unwrap() {
         None => saw("refused"),
@@ -140,12 +156,38 @@ pub fn refused_work_panics() {
     let ex = start(2, ToyEngine::gpu());
     let ask = bombed(&ex);
     let first = post_ask(&ex, ask);
+    let (gate, early) = (ex.gate().clone(), Arc::new(AtomicBool::new(false))); // outside of the model
+    let found = early.clone();
+    let waker = OnWake::waker(move || {
+        found.fetch_or(gate.admission.queued() > 0, SeqCst); // a panic would be contained
+    });
+    let mut waits = Wait::default();
+    let _ = first.poll(&Context::from_waker(&waker), &mut waits);
     let e = ex.clone();
     let t = spawn(move || e.abort());
     saw_end(&wait_async(&first), 2);
     t.join().unwrap();
     joined(&ex);
+    first.deregister(&mut waits);
+    assert!(!early.load(SeqCst), "told while its place was taken");
     assert_eq!(ex.lost(), None, "the owner was lost");
     drop(first);
     nothing_left(&ex, [1]);
+}
+
+/// Work panics when it is dropped that is too late to begin: its waiter is told, and the owner goes on.
+pub fn expired_work_panics() {
+    let ex = start(2, ToyEngine::gpu());
+    let first = ask_all(&ex, bombed(&ex), late(), Start::Post);
+    let e = ex.clone();
+    let t = spawn(move || {
+        let s = submit(&e, 2, 3, &[]).unwrap();
+        assert_eq!(wait_async(&s), Outcome::Ready(3));
+    });
+    assert_eq!(wait_async(&first), Outcome::Expired);
+    t.join().unwrap();
+    assert_eq!(ex.lost(), None, "the owner was lost");
+    drop(first);
+    shutdown(&ex);
+    nothing_left(&ex, [1, 2]);
 }

@@ -260,6 +260,12 @@ fn overlap_vs_cancel(engine: ToyEngine, drives: bool) {
         }
         other => panic!("{other:?}"),
     }
+    let given_up = ends(&sub)[0] == Outcome::Cancelled;
+    assert_eq!(
+        p.has_origin(),
+        given_up,
+        "what has run is forgotten, else not"
+    );
     drop((sub, other));
     closed(&ex, &[&s, &q, &p]);
 }

@@ -213,6 +213,7 @@ pub fn cancel_in_flight() {
     device.end_one();
     ex.step();
     let (sub, cancel) = t.join().unwrap();
+    assert_eq!(ex.counts().tickets, ex.counts().run, "a ticket for nothing");
     let end = ends(&sub);
     match cancel {
         Cancel::Cancelled => assert_eq!(end, [Outcome::Cancelled]),
@@ -287,6 +288,8 @@ pub fn release_in_flight() {
     ex.step();
     t.join().unwrap();
     ex.step();
+    let home = ex.store().take_doomed();
+    assert!(home.is_empty(), "a result was left on its way home");
     saw(match peek(&slot) {
         Some(Outcome::Ready(1)) => "ran",
         Some(Outcome::Cancelled) => "withdrawn",
@@ -295,4 +298,79 @@ pub fn release_in_flight() {
     drop(slot);
     step_down(&ex);
     assert_eq!(alive.load(SeqCst), 0, "the work is left");
+}
+
+/// The executor is aborted while the first of two is issued that would go under one ticket: the second has not
+/// begun, and is not run.
+///
+/// ```text
+///   owner                        T2
+///   issue a, whose operation
+///   aborts
+///                                submit c: refused, or closed
+///   close b; a has its value
+/// ```
+pub fn abort_while_issuing() {
+    let ex = idle(3, ToyEngine::gpu());
+    let (a, b, c) = (node(1, 1, &[]), node(2, 2, &[]), node(3, 4, &[]));
+    let e = ex.clone();
+    let first = post_ask(&ex, Ask::new(&ex, &[&a]).hook(move || e.abort()));
+    let second = post(&ex, &[&b]);
+    let (e, c2) = (ex.clone(), c.clone());
+    let t = spawn(move || submit_node(&e, &c2));
+    ex.step();
+    let third = t.join().unwrap();
+    ex.step();
+    assert_eq!(ends(&first), [Outcome::Ready(1)]);
+    assert_eq!(ends(&second), [Outcome::Closed], "it had not begun");
+    saw(match &third {
+        None => "refused",
+        Some(third) => {
+            assert_eq!(ends(third), [Outcome::Closed]);
+            "closed"
+        }
+    });
+    drop((first, second, third));
+    closed(&ex, &[&a, &b, &c]);
+}
+
+/// The executor is aborted while as many tickets are in flight as may be, and none of them ends: who waits
+/// behind them is told all the same.
+///
+/// ```text
+///   owner                        T2
+///   issue a, b, c; not d
+///                                abort: call
+///   close d
+/// ```
+pub fn abort_behind_flights() {
+    let (engine, device) = ToyEngine::ringing();
+    let ex = idle(4, engine);
+    let nodes: Vec<Tensor> = (1..=4).map(|id| node(id, id as u32, &[])).collect();
+    let mut subs = Vec::new();
+    for node in &nodes {
+        subs.push(post(&ex, &[node]));
+        ex.step();
+    }
+    let e = ex.clone();
+    let t = spawn(move || e.abort());
+    ex.step();
+    t.join().unwrap();
+    let turn = &ex.gate().turn;
+    if turn.try_borrow_idle() {
+        turn.hand_back(false); // the owner's thread would sleep on
+        saw("told");
+    } else {
+        ex.step();
+        saw("called");
+    }
+    let last = peek(&subs[3].outputs()[0]);
+    assert_eq!(last, Some(Outcome::Closed), "neither told nor called");
+    device.end_all();
+    ex.step();
+    for (value, sub) in (1..).zip(&subs[..3]) {
+        assert_eq!(ends(sub), [Outcome::Ready(value)]);
+    }
+    drop(subs);
+    closed(&ex, &nodes.iter().collect::<Vec<_>>());
 }

@@ -41,17 +41,29 @@ fn looker(ex: &Ex, found: &Found) -> impl Fn() + Send + Sync + 'static {
 ///     destructor: wait? No
 ///     waker: wait? No
 /// ```
-pub fn driven_code() {
-    let ex = start(1, ToyEngine::cpu());
+///
+/// The work has been counted and has gone when somebody is told: the waker comes after the destructor.
+fn driven(engine: ToyEngine) {
+    let ex = start(1, engine);
     let found = Found::default();
     let a = node(1, 1, &[]);
-    let (operation, destructor) = (looker(&ex, &found), OnDrop(looker(&ex, &found)));
+    let operation = looker(&ex, &found);
+    let (look, counted, e) = (looker(&ex, &found), found.clone(), ex.clone());
+    let destructor = OnDrop(move || {
+        look();
+        counted.fetch_add(if e.counts().run == 1 { 0 } else { 100 }, SeqCst);
+    });
     let ask = Ask::new(&ex, &[&a]).hook(move || {
         let _with_it = &destructor;
         operation();
     });
     let sub = post_ask(&ex, ask);
-    let waker = OnWake::waker(looker(&ex, &found));
+    let (look, gone) = (looker(&ex, &found), found.clone());
+    let waker = OnWake::waker(move || {
+        let early = gone.load(SeqCst) != 2;
+        gone.fetch_add(if early { 100 } else { 0 }, SeqCst);
+        look();
+    });
     let mut waits = Wait::default();
     let woken = sub.poll(&Context::from_waker(&waker), &mut waits);
     assert_eq!(wait(&sub), Outcome::Ready(1));
@@ -66,6 +78,16 @@ pub fn driven_code() {
         (3, true) => "woken",
         other => panic!("{other:?}"),
     });
+}
+
+/// On a device that is done when it returns.
+pub fn driven_code() {
+    driven(ToyEngine::cpu());
+}
+
+/// On a device with tickets.
+pub fn driven_code_gpu() {
+    driven(ToyEngine::gpu());
 }
 
 /// A thread that does not drive may wait, also while another one drives.
