@@ -120,8 +120,13 @@ fn build(copy: &Copy, mutants: &[Numbered]) -> Built {
             let Some(source) = sources.get(file) else {
                 continue;
             };
+            // a mutant that leaves out what an arm is worth: the compiler complains about the worth
+            let at = match line.contains("incompatible types") {
+                true => source.around(row, column),
+                false => source.at(row, column),
+            };
             let is_felt = |number| mutants.iter().any(|(n, m)| *n == number && m.is_felt);
-            match source.at(row, column) {
+            match at {
                 Some(number) => unviable.extend([number]),
                 None => doubtful.extend(
                     source
@@ -204,6 +209,9 @@ fn every_omission_is_caught_or_explained() {
     let unviable = chosen
         .iter()
         .filter(|(number, _)| unviable.contains(number));
+    unviable
+        .clone()
+        .for_each(|(_, mutant)| println!("{mutant} (does not compile)"));
     verdicts.extend(unviable.map(|&mutant| (mutant, Verdict::Unviable)));
     let count = |wanted: &dyn Fn(&Mutant, &Verdict) -> bool| {
         let fits = verdicts.iter().filter(|((_, m), v)| wanted(m, v));

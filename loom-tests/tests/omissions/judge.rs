@@ -279,13 +279,20 @@ impl Reached {
     }
 }
 
-/// Whether a test is a scenario of a module that is about the mutant's file.
+/// Whether a test is one of the mutant's file, or a scenario of a module that is about it.
 fn is_likely(mutant: &Mutant, test: Test) -> bool {
+    let file = mutant.file.trim_end_matches(".rs").replace('/', "::");
+    if test
+        .strip_prefix("core::")
+        .is_some_and(|test| test.starts_with(&file))
+    {
+        return true;
+    }
     let modules: &[&str] = match mutant.file {
         "store/slot.rs" | "store/begun.rs" | "store/waiters.rs" | "store/word.rs" => {
             &["slot", "store", "turns", "prying"]
         }
-        "store/task.rs" => &["store", "withdraw", "turns"],
+        "store/task.rs" => &["store", "withdraw", "executor"],
         "store/node_store.rs" => &["store", "launch"],
         "actor/turn.rs" | "actor/park.rs" => &["turn", "lending"],
         "actor/admission.rs" | "actor/admit.rs" => &["admission", "grants", "prying"],
@@ -297,7 +304,8 @@ fn is_likely(mutant: &Mutant, test: Test) -> bool {
         "actor/engine.rs" => &["tickets"],
         "actor/line.rs" => &["turns", "urgency", "grants"],
         "actor/owner.rs" => &["executor", "batch", "tickets", "urgency"],
-        "actor/shared.rs" | "actor/submission.rs" => &["executor", "lending", "withdraw"],
+        "actor/shared.rs" => &["executor", "lending", "urgency", "tickets", "grants"],
+        "actor/submission.rs" => &["executor", "lending", "withdraw"],
         "actor/event.rs" => &["executor", "turn", "prying"],
         "actor/driving.rs" => &["driving", "lending"],
         "actor/crew.rs" => &["crew"],

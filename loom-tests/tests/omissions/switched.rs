@@ -44,16 +44,26 @@ pub mod omitted {
 /// A source in which each mutant is a branch.
 pub struct Switched {
     pub text: String,
-    /// The number of each mutant, and where it is in the text.
-    pub places: Vec<(usize, Range<usize>)>,
+    /// The number of each mutant, and where what it puts is in the text: what it leaves, which other mutants may
+    /// change, is not a part of that.
+    places: Vec<(usize, Range<usize>)>,
+    /// The same with what it leaves.
+    wholes: Vec<(usize, Range<usize>)>,
 }
 
 impl Switched {
-    /// The number of the innermost mutant at a line and a column, as the compiler counts them.
+    /// The number of the mutant that has put what is at a line and a column, as the compiler counts them.
     pub fn at(&self, line: usize, column: usize) -> Option<usize> {
         let at = self.offset(line, column)?;
-        let around = self.places.iter().filter(|(_, place)| place.contains(&at));
-        let innermost = around.min_by_key(|(_, place)| place.len());
+        let mut around = self.places.iter().filter(|(_, place)| place.contains(&at));
+        around.next().map(|(number, _)| *number)
+    }
+
+    /// The number of the innermost mutant that puts or leaves what is at a line and a column.
+    pub fn around(&self, line: usize, column: usize) -> Option<usize> {
+        let at = self.offset(line, column)?;
+        let around = self.wholes.iter().filter(|(_, whole)| whole.contains(&at));
+        let innermost = around.min_by_key(|(_, whole)| whole.len());
         innermost.map(|(number, _)| *number)
     }
 
@@ -84,6 +94,7 @@ pub fn switched(source: &str, mutants: &[(usize, &Mutant)]) -> Switched {
     });
     let (mut text, mut places, mut copied) = (String::new(), Vec::new(), 0);
     let mut open: Vec<(usize, usize, usize, String)> = Vec::new(); // end, number, place, closing text
+    let mut wholes = Vec::new();
     let mut i = 0;
     loop {
         let next = sorted.get(i).map(|(_, m)| m.range());
@@ -95,7 +106,7 @@ pub fn switched(source: &str, mutants: &[(usize, &Mutant)]) -> Switched {
             text += &source[copied..end];
             copied = end;
             text += &closing;
-            places.push((number, place..text.len()));
+            wholes.push((number, place..text.len()));
             continue;
         }
         let Some(range) = next else { break };
@@ -118,9 +129,14 @@ pub fn switched(source: &str, mutants: &[(usize, &Mutant)]) -> Switched {
                 "}"
             }
         };
+        places.push((number, place..text.len()));
         open.push((range.end, number, place, closing.into()));
         i += 1;
     }
     text += &source[copied..];
-    Switched { text, places }
+    Switched {
+        text,
+        places,
+        wholes,
+    }
 }
