@@ -78,7 +78,7 @@ impl Params {
     }
 
     /// A set of the tensors of one or more safetensors files (the shards of one model), on
-    /// `device`. The files are memory-mapped while they are read; each tensor is copied once.
+    /// `device`. The files are read piece by piece, each tensor into memory of its own.
     ///
     /// f32, f64, f16, bf16, u8, u32, i16, i32, i64 and f8e4m3 are taken as they are, u16 becomes
     /// u32.

@@ -41,7 +41,7 @@ pub(super) fn is_norm_float(dtype: DType) -> bool {
 
 /// The number of bytes of a result, if Candle can address it. Dimensions of size 0 count as 1:
 /// Candle multiplies the others up for the strides.
-pub(super) fn fits(dims: &[usize], dtype: DType) -> bool {
+pub(crate) fn fits(dims: &[usize], dtype: DType) -> bool {
     dims.iter()
         .try_fold(dtype.size_in_bytes().max(1), |n, &d| {
             n.checked_mul(d.max(1))
@@ -49,9 +49,9 @@ pub(super) fn fits(dims: &[usize], dtype: DType) -> bool {
         .is_some_and(|bytes| isize::try_from(bytes).is_ok())
 }
 
-/// The product, where [`fits`] has said that it exists.
+/// The number of elements; what does not [fit](fits) counts as at most `usize::MAX`.
 pub(super) fn count(dims: &[usize]) -> usize {
-    dims.iter().product()
+    dims.iter().fold(1, |n, &d| n.saturating_mul(d))
 }
 
 /// The shape of two operands broadcast together.

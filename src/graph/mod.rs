@@ -27,6 +27,7 @@ mod unary;
 
 pub use binary::TensorOrScalar;
 pub use index::{Indexer, IntoIndexers};
+pub(crate) use infer::fits;
 pub(crate) use kept::Kept;
 pub use node::LazyTensor;
 pub(crate) use node::{Dims, Home, Node, NodeId, next_id};

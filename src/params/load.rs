@@ -1,15 +1,16 @@
 //! Reading files of weights, which may be damaged or hostile.
 
+mod file;
 mod gguf;
 mod index;
-mod mapped;
 mod npz;
 mod safetensors;
 
 use super::{Params, QuantizedParams};
 use crate::error::{ParamsError, Result};
 use candle_core::{Device, Tensor};
-use mapped::{Mapped, Meter};
+use file::{Meter, WeightFile};
+
 use std::collections::HashSet;
 use std::fmt;
 use std::path::Path;
@@ -29,15 +30,12 @@ pub struct Progress {
 
 /// Loads weights from files, with options.
 ///
-/// Files are memory-mapped. On the CPU each tensor is copied once, out of the mapping into memory
-/// of its own (Candle's tensors own theirs), which is not filled with anything before; on other
-/// devices it goes from the mapping to the device, and takes one more copy only where the file
-/// has it at an address that its dtype may not have. Pages that were copied are given back on the
-/// way (on Linux), so that a load takes little more memory than the weights. What a file claims
-/// about itself is checked against its length before memory is taken for it.
-///
-/// Nobody may change or truncate a file while it is read: no program can be protected against
-/// that where files are mapped.
+/// Files are read piece by piece, not mapped: a file that somebody cuts short meanwhile is
+/// [`ParamsError::Io`]. Each tensor is read into memory of its own, which is not filled with anything
+/// before. A load takes little more memory than the weights: a piece of 256 KiB; on other devices than the CPU,
+/// and for quantized weights, the tensor that is being made as well. What a file claims about
+/// itself is checked against its length before memory is taken for it. Who changes a file while
+/// it is read gets tensors of old and new bytes.
 ///
 /// ```no_run
 /// use candlewick::{Device, Loader};
@@ -62,7 +60,7 @@ impl<'p> Loader<'p> {
     }
 
     /// Calls `report` on the loading thread, at least once for every file and for every 8 MiB
-    /// of tensors on the CPU, for every tensor elsewhere.
+    /// of tensors, or for every tensor where those are larger.
     pub fn on_progress(mut self, report: impl FnMut(Progress) + 'p) -> Self {
         self.meter.report_to(Box::new(report));
         self
@@ -78,7 +76,7 @@ impl<'p> Loader<'p> {
         }
         let mut tensors = Vec::new();
         for file in files {
-            let file = Mapped::open(file.as_ref())?;
+            let file = WeightFile::open(file.as_ref())?;
             tensors.extend(safetensors::read(
                 &file,
                 None,
@@ -106,13 +104,13 @@ impl<'p> Loader<'p> {
         }
         let mut tensors = Vec::new();
         for (file, names) in &shards {
-            let file = Mapped::open(file)?;
+            let file = WeightFile::open(file)?;
             let read = safetensors::read(&file, Some(names), &self.device, &mut self.meter)?;
             self.meter.finish(&file);
             let found: HashSet<&str> = read.iter().map(|(name, _)| name.as_str()).collect();
             if let Some(name) = names.iter().find(|name| !found.contains(name.as_str())) {
                 let error = format!("{} puts it into this file, which lacks it", index.display());
-                return Err(file.format(Some(name), error).into());
+                return Err(file.error(Some(name), error).into());
             }
             tensors.extend(read);
         }
@@ -143,7 +141,7 @@ impl<'p> Loader<'p> {
     /// a dtype other than these.
     pub fn npz(mut self, file: impl AsRef<Path>) -> Result<Params> {
         self.meter.expect(file.as_ref())?;
-        let file = Mapped::open(file.as_ref())?;
+        let file = WeightFile::open(file.as_ref())?;
         let tensors = npz::read(&file, &self.device, &mut self.meter)?;
         self.meter.finish(&file);
         refuse_duplicates(&file, &tensors)?;
@@ -159,14 +157,14 @@ impl<'p> Loader<'p> {
     /// a dtype other than these.
     pub fn gguf(mut self, file: impl AsRef<Path>) -> Result<QuantizedParams> {
         self.meter.expect(file.as_ref())?;
-        let file = Mapped::open(file.as_ref())?;
+        let file = WeightFile::open(file.as_ref())?;
         let (metadata, weights) = gguf::read(&file, &self.device, &mut self.meter)?;
         self.meter.finish(&file);
         Ok(QuantizedParams::new(metadata, weights))
     }
 }
 
-fn refuse_duplicates(file: &Mapped, tensors: &[(String, Tensor)]) -> Result<(), ParamsError> {
+fn refuse_duplicates(file: &WeightFile, tensors: &[(String, Tensor)]) -> Result<(), ParamsError> {
     let mut names = HashSet::new();
     match tensors.iter().find(|(name, _)| !names.insert(name)) {
         Some((name, _)) => Err(ParamsError::Duplicate {

@@ -5,8 +5,9 @@ use crate::heap::most;
 use crate::writing::{Folder, counted, gguf, npz, quantized, safetensors};
 use candle_core::quantized::GgmlDType;
 use candle_core::quantized::gguf_file::Value;
-use candlewick::{DType, Device, Loader, Result};
+use candlewick::{DType, Device, Error, Loader, ParamsError, Result};
 use proptest::prelude::*;
+use std::io::Write;
 use std::path::PathBuf;
 
 #[derive(Clone, Copy, Debug)]
@@ -192,11 +193,66 @@ fn gguf_numbers_that_overflow_are_refused() {
         (48, [2, 2, 2, 2], 0, "alignment"),
         (1 << 31, [2, 2, 2, 2], 0, "past the file's end"),
         (32, [1 << 32, 1 << 32, 1, 1], 0, "usize"),
-        (32, [1 << 62, 1, 1, 1], 0, "past the file's end"),
+        (32, [1 << 62, 1, 1, 1], 0, "usize"),
+        (32, [1 << 60, 1, 1, 1], 0, "past the file's end"),
         (32, [2, 2, 2, 2], u64::MAX, "past the file's end"),
         (32, [2, 2, 2, 2], 4, "past the file's end"),
     ] {
         let error = one(alignment, dims, offset).unwrap_err().to_string();
         assert!(error.contains(word), "{error}");
+    }
+}
+
+/// The sizes multiply to 0, and what Candle makes strides of does not fit.
+#[test]
+fn empty_shapes_beyond_an_address_are_refused() {
+    let header = r#"{"x":{"dtype":"F32","shape":[0,2305843009213693953],"data_offsets":[0,0]}}"#;
+    let bytes = [&(header.len() as u64).to_le_bytes(), header.as_bytes()].concat();
+    let error = harmless(Safetensors, &bytes).unwrap_err().to_string();
+    assert!(error.contains("beyond what can be addressed"), "{error}");
+
+    let header = "{'descr': '<f4', 'fortran_order': False, 'shape': (0, 2305843009213693953), }\n";
+    let len = (header.len() as u16).to_le_bytes();
+    let npy = [b"\x93NUMPY\x01\x00", &len[..], header.as_bytes()].concat();
+    let mut archive = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+    let options = zip::write::SimpleFileOptions::default();
+    let options = options.compression_method(zip::CompressionMethod::Stored);
+    archive.start_file("x.npy", options).unwrap();
+    archive.write_all(&npy).unwrap();
+    let bytes = archive.finish().unwrap().into_inner();
+    let error = harmless(Npz, &bytes).unwrap_err().to_string();
+    assert!(error.contains("beyond what can be addressed"), "{error}");
+}
+
+/// A file that somebody writes anew while it is read. Mapped, it would end the process.
+#[test]
+fn a_file_that_is_cut_short_while_it_is_read_is_an_error() {
+    let numbers = counted(&[1 << 20, 8], DType::F32); // 32 MiB
+    let tensors = [("a", numbers.clone()), ("b", numbers)];
+    let weights = ["a", "b", "c"].map(|name| (name, quantized(&[1 << 13, 256], GgmlDType::F32)));
+    for format in [Safetensors, Npz, Gguf] {
+        let whole = match format {
+            Safetensors => safetensors(&tensors),
+            Npz => npz(&tensors),
+            Gguf => gguf(&[], &weights),
+        };
+        let folder = Folder::new();
+        let file = folder.file("shrinks", &whole);
+        let path = file.clone();
+        let loader = Loader::new(&Device::Cpu).on_progress(move |_| {
+            let file = std::fs::OpenOptions::new().write(true).open(&path);
+            file.unwrap().set_len(1000).unwrap();
+        });
+        let error = match format {
+            Safetensors => loader.files(&[file]).map(drop),
+            Npz => loader.npz(file).map(drop),
+            Gguf => loader.gguf(file).map(drop),
+        };
+        match error.unwrap_err() {
+            Error::Params(error) if matches!(*error, ParamsError::Io { .. }) => {
+                assert!(error.to_string().contains("shorter"), "{error}");
+            }
+            other => panic!("{format:?}: {other}"),
+        }
     }
 }

@@ -128,5 +128,5 @@ fn progress_rises_to_the_length_of_all_files() {
     assert!(seen.iter().all(|p| p.total == total));
     assert!(seen.is_sorted_by_key(|p| p.done));
     assert_eq!(seen.last().unwrap().done, total);
-    assert!(seen.len() >= 4, "{seen:?}"); // two tensors and two files
+    assert!(seen.len() >= 2, "{seen:?}"); // once for each file
 }

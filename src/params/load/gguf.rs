@@ -3,11 +3,11 @@
 mod header;
 
 use super::Wrong;
-use super::mapped::{Mapped, Meter};
+use super::file::{Meter, WeightFile, addressable};
 use crate::error::ParamsError;
-use candle_core::Device;
 use candle_core::quantized::gguf_file::Value;
 use candle_core::quantized::{GgmlDType, QTensor, ggml_file};
+use candle_core::{DType, Device};
 use header::Header;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,13 +19,16 @@ pub(super) type Weights = BTreeMap<String, Arc<QTensor>>;
 const ALIGN: usize = 8;
 
 pub(super) fn read(
-    file: &Mapped,
+    file: &WeightFile,
     device: &Device,
     meter: &mut Meter<'_>,
 ) -> Result<(Metadata, Weights), ParamsError> {
-    let header = Header::parse(file.bytes()).map_err(|error| file.format(None, error))?;
+    let header = file
+        .reader()
+        .and_then(|reader| Header::parse(reader, file.len()));
+    let header = header.map_err(|error| file.error(None, error))?;
     // Tensors may overlap, so that a short file could claim long ones many times over.
-    let mut left = header.data.len();
+    let mut left = file.len().saturating_sub(header.data);
     let mut weights = Weights::new();
     for tensor in header.tensors {
         let name = tensor.name;
@@ -34,15 +37,24 @@ pub(super) fn read(
             name: name.clone(),
             dtype: format!("GGML {}", tensor.dtype),
         })?;
-        let wrong = |error: Wrong| file.format(Some(&name), error);
-        let bytes = part(header.data, tensor.offset, &tensor.dims, dtype).map_err(wrong)?;
+        let wrong = |error: Wrong| file.error(Some(&name), error);
+        let len = bytes(&tensor.dims, dtype).map_err(wrong)?;
+        addressable(&tensor.dims, DType::F32).map_err(wrong)?; // what it is made into
+        let start = header.data.checked_add(tensor.offset);
+        let part = start.and_then(|start| Some(start..start.checked_add(len)?));
+        let part = part.filter(|part| part.end <= file.len() || len == 0);
+        let part = part.ok_or_else(|| wrong("it goes past the file's end".into()))?;
         left = left
-            .checked_sub(bytes.len())
+            .checked_sub(len)
             .ok_or_else(|| wrong("the tensors overlap".into()))?;
         let dims = tensor.dims;
         let make = |blocks: &[u8]| ggml_file::qtensor_from_ggml(dtype, blocks, dims, device);
-        let weight = with_aligned(bytes, make).map_err(|error| wrong(error.into()))?;
-        file.copied(bytes.len(), meter);
+        let blocks = match len {
+            0 => Vec::new(),
+            _ => file.bytes(part).map_err(wrong)?,
+        };
+        let weight = with_aligned(&blocks, make).map_err(|error| wrong(error.into()))?;
+        meter.advance(blocks.len());
         if weights.insert(name.clone(), Arc::new(weight)).is_some() {
             let file = file.path().to_owned();
             return Err(ParamsError::Duplicate { name, file });
@@ -51,14 +63,9 @@ pub(super) fn read(
     Ok((header.metadata, weights))
 }
 
-/// The bytes of a tensor. Candle takes what shape and dtype say, and does not check that the
-/// bytes are as many.
-fn part<'a>(
-    data: &'a [u8],
-    offset: u64,
-    dims: &[usize],
-    dtype: GgmlDType,
-) -> Result<&'a [u8], Wrong> {
+/// The number of bytes of a tensor. Candle takes what shape and dtype say, and does not check that the bytes are
+/// as many.
+fn bytes(dims: &[usize], dtype: GgmlDType) -> Result<u64, Wrong> {
     let elements = dims
         .iter()
         .try_fold(1usize, |all, dim| all.checked_mul(*dim));
@@ -69,15 +76,11 @@ fn part<'a>(
         return Err(format!("rows of {last} are not whole blocks of {block}").into());
     }
     let bytes = (elements / dtype.block_size()).checked_mul(dtype.type_size());
-    let start = usize::try_from(offset)?;
-    bytes
-        .and_then(|bytes| start.checked_add(bytes))
-        .and_then(|end| data.get(start..end))
-        .ok_or_else(|| "it goes past the file's end".into())
+    Ok(bytes.ok_or("its number of bytes does not fit in a usize")? as u64)
 }
 
-/// Calls `f` with the bytes where Candle can read blocks from: a copy only if the file has them
-/// elsewhere, which files written by the usual tools have not.
+/// Calls `f` with the bytes where Candle can read blocks from: a copy only if the allocator has put them
+/// elsewhere, which it does not do with more than a few.
 fn with_aligned<R>(bytes: &[u8], f: impl FnOnce(&[u8]) -> R) -> R {
     if (bytes.as_ptr() as usize).is_multiple_of(ALIGN) {
         return f(bytes);

@@ -1,37 +1,42 @@
 //! NumPy's `.npz`: an archive of `.npy` files, each a short header and then the elements.
 
 use super::Wrong;
-use super::mapped::{Mapped, Meter};
+use super::file::{Meter, WeightFile};
 use crate::error::ParamsError;
 use candle_core::{DType, Device, Tensor};
-use std::io::Cursor;
+use std::fs::File;
+use std::io::BufReader;
+use std::ops::Range;
 use zip::{CompressionMethod, ZipArchive};
 
+/// Bytes of the header of an `.npy` file before those that it counts, at most.
+const BEFORE: u64 = 12;
+
 /// An array within the file.
-struct Array<'a> {
+struct Array {
     dtype: DType,
     shape: Vec<usize>,
-    data: &'a [u8],
+    data: Range<u64>,
 }
 
 pub(super) fn read(
-    file: &Mapped,
+    file: &WeightFile,
     device: &Device,
     meter: &mut Meter<'_>,
 ) -> Result<Vec<(String, Tensor)>, ParamsError> {
-    let mut archive =
-        ZipArchive::new(Cursor::new(file.bytes())).map_err(|error| file.format(None, error))?;
+    let archive = || Ok(ZipArchive::new(file.reader()?)?);
+    let mut archive = archive().map_err(|error: Wrong| file.error(None, error))?;
     // Entries may overlap, so that a short file could claim long arrays many times over.
-    let mut left = file.bytes().len();
+    let mut left = file.len();
     let mut tensors = Vec::new();
     for index in 0..archive.len() {
-        let (name, bytes) =
-            entry(file.bytes(), &mut archive, index).map_err(|error| file.format(None, error))?;
-        let wrong = |error: Wrong| file.format(Some(&name), error);
+        let entry = entry(&mut archive, index, file.len());
+        let (name, part) = entry.map_err(|error| file.error(None, error))?;
+        let wrong = |error: Wrong| file.error(Some(&name), error);
         left = left
-            .checked_sub(bytes.len())
+            .checked_sub(part.end - part.start)
             .ok_or_else(|| wrong("the arrays overlap".into()))?;
-        let array = array(bytes).map_err(|error| match error {
+        let array = array(file, part).map_err(|error| match error {
             Refused::DType(dtype) => ParamsError::DType {
                 file: file.path().to_owned(),
                 name: name.clone(),
@@ -39,35 +44,31 @@ pub(super) fn read(
             },
             Refused::Wrong(error) => wrong(error),
         })?;
-        let tensor = file
-            .tensor(array.data, array.dtype, &array.shape, device, meter)
-            .map_err(|error| wrong(error.into()))?;
-        tensors.push((name, tensor));
+        let to = (&array.shape[..], device);
+        let tensor = file.tensor(array.data, array.dtype, to, meter);
+        tensors.push((name.clone(), tensor.map_err(wrong)?));
     }
     Ok(tensors)
 }
 
-/// The name and the bytes of a stored entry.
-fn entry<'a>(
-    file: &'a [u8],
-    archive: &mut ZipArchive<Cursor<&'a [u8]>>,
+/// The name of a stored entry, and where in the file of `len` bytes it is.
+fn entry(
+    archive: &mut ZipArchive<BufReader<&File>>,
     index: usize,
-) -> Result<(String, &'a [u8]), Wrong> {
+    len: u64,
+) -> Result<(String, Range<u64>), Wrong> {
     let entry = archive.by_index_raw(index)?;
     let name = entry.name()?;
     let name = name.strip_suffix(".npy").unwrap_or(&name).to_owned();
     if entry.compression() != CompressionMethod::STORE || entry.encrypted() {
         return Err(format!("array {name:?} is compressed or encrypted").into());
     }
-    let start = entry.data_start().and_then(|at| usize::try_from(at).ok());
-    let len = usize::try_from(entry.compressed_size()).ok();
-    let bytes = start.zip(len).and_then(|(start, len)| {
-        let end = start.checked_add(len)?;
-        file.get(start..end)
-    });
-    bytes
-        .map(|bytes| (name.clone(), bytes))
-        .ok_or_else(|| format!("array {name:?} goes past the file's end").into())
+    let start = entry.data_start();
+    let part = start.and_then(|start| Some(start..start.checked_add(entry.compressed_size())?));
+    match part {
+        Some(part) if part.end <= len => Ok((name, part)),
+        _ => Err(format!("array {name:?} goes past the file's end").into()),
+    }
 }
 
 enum Refused {
@@ -81,20 +82,24 @@ impl<E: Into<Wrong>> From<E> for Refused {
     }
 }
 
-fn array(npy: &[u8]) -> Result<Array<'_>, Refused> {
-    let rest = npy
+/// The array that a part of the file says that it is.
+fn array(file: &WeightFile, part: Range<u64>) -> Result<Array, Refused> {
+    let before = file.bytes(part.start..part.end.min(part.start + BEFORE))?;
+    let rest = before
         .strip_prefix(b"\x93NUMPY")
         .ok_or("it is not an npy file")?;
-    let (len, rest) = match rest {
-        [1, _, a, b, rest @ ..] => (u32::from(u16::from_le_bytes([*a, *b])), rest),
-        [2 | 3, _, a, b, c, d, rest @ ..] => (u32::from_le_bytes([*a, *b, *c, *d]), rest),
+    let (start, len) = match *rest {
+        [1, _, a, b, ..] => (10, u64::from(u16::from_le_bytes([a, b]))),
+        [2 | 3, _, a, b, c, d, ..] => (12, u64::from(u32::from_le_bytes([a, b, c, d]))),
         _ => return Err("its header is cut short or of an unknown version".into()),
     };
-    let len = usize::try_from(len)?;
-    let (header, data) = rest
-        .split_at_checked(len)
-        .ok_or("its header goes past its end")?;
-    let header = std::str::from_utf8(header)?;
+    let start = part.start + start;
+    let data = match start.checked_add(len) {
+        Some(end) if end <= part.end => end..part.end,
+        _ => return Err("its header goes past its end".into()),
+    };
+    let header = file.bytes(start..data.start)?;
+    let header = std::str::from_utf8(&header)?;
     if field(header, "fortran_order")? != "False" {
         return Err("it is in Fortran order".into());
     }
@@ -105,9 +110,9 @@ fn array(npy: &[u8]) -> Result<Array<'_>, Refused> {
         .iter()
         .try_fold(1usize, |all, dim| all.checked_mul(*dim));
     let bytes = elements.and_then(|n| n.checked_mul(dtype.size_in_bytes()));
-    if bytes != Some(data.len()) {
-        let error = format!("shape {shape:?} does not fit {} bytes", data.len());
-        return Err(error.into());
+    let found = data.end - data.start;
+    if bytes.is_none_or(|bytes| bytes as u64 != found) {
+        return Err(format!("shape {shape:?} does not fit {found} bytes").into());
     }
     Ok(Array { dtype, shape, data })
 }

@@ -1,64 +1,80 @@
 //! Safetensors files.
 
-use super::mapped::{Mapped, Meter};
+use super::Wrong;
+use super::file::{Meter, WeightFile};
 use crate::error::ParamsError;
 use candle_core::{DType, Device, Tensor};
-use safetensors::tensor::TensorView;
-use safetensors::{Dtype, SafeTensors};
+use safetensors::Dtype;
+use safetensors::tensor::{Metadata, TensorInfo};
 use std::collections::BTreeSet;
+
+/// The longest header, in bytes, as the format has it.
+const LONGEST_HEADER: u64 = 100_000_000;
+/// Bytes before the header, which say how long it is.
+const BEFORE: u64 = 8;
 
 /// The tensors of a file, or those `wanted` that it has.
 pub(super) fn read(
-    file: &Mapped,
+    file: &WeightFile,
     wanted: Option<&BTreeSet<String>>,
     device: &Device,
     meter: &mut Meter<'_>,
 ) -> Result<Vec<(String, Tensor)>, ParamsError> {
-    // Checks the header's length against the file's, every offset against its neighbours and the
-    // end, and every size against shape and dtype, without allocating by what the header claims.
-    let parsed =
-        SafeTensors::deserialize(file.bytes()).map_err(|error| file.format(None, error))?;
-    let mut views: Vec<_> = parsed
+    let (header, start) = header(file).map_err(|error| file.error(None, error))?;
+    let names = header.offset_keys(); // as the disk has them
+    let infos = names
         .iter()
-        .filter(|(name, _)| wanted.is_none_or(|wanted| wanted.contains(*name)))
-        .collect();
-    views.sort_by_key(|(_, view)| view.data().as_ptr()); // as the disk has them
-    let tensor = |(name, view): (&str, TensorView<'_>)| {
-        let tensor = one(file, name, &view, device, meter)?;
-        Ok((name.to_owned(), tensor))
+        .filter(|name| wanted.is_none_or(|wanted| wanted.contains(*name)))
+        .filter_map(|name| Some((name, header.info(name)?)));
+    let tensor = |(name, info): (&String, &TensorInfo)| {
+        let tensor = one(file, name, info, start, device, meter)?;
+        Ok((name.clone(), tensor))
     };
-    views.into_iter().map(tensor).collect()
+    infos.map(tensor).collect()
+}
+
+/// The header, and where the tensors begin. Every offset has been checked against its neighbours and the file's
+/// end, and every size against shape and dtype.
+fn header(file: &WeightFile) -> Result<(Metadata, u64), Wrong> {
+    let len = file.bytes(0..BEFORE.min(file.len()))?;
+    let len = len.first_chunk().copied().map(u64::from_le_bytes);
+    let len = len.ok_or("the header is cut short")?;
+    if len > LONGEST_HEADER {
+        return Err(format!("a header of {len} bytes is too long").into());
+    }
+    let start = BEFORE + len;
+    let header: Metadata = serde_json::from_slice(&file.bytes(BEFORE..start)?)?;
+    let end = u64::try_from(header.data_len())?.checked_add(start);
+    if end != Some(file.len()) {
+        return Err("the tensors do not end where the file does".into());
+    }
+    Ok((header, start))
 }
 
 fn one(
-    file: &Mapped,
+    file: &WeightFile,
     name: &str,
-    view: &TensorView<'_>,
+    info: &TensorInfo,
+    start: u64,
     device: &Device,
     meter: &mut Meter<'_>,
 ) -> Result<Tensor, ParamsError> {
-    let known = dtype(view.dtype()).ok_or_else(|| ParamsError::DType {
+    let known = dtype(info.dtype).ok_or_else(|| ParamsError::DType {
         file: file.path().to_owned(),
         name: name.to_owned(),
-        dtype: format!("{:?}", view.dtype()),
+        dtype: format!("{:?}", info.dtype),
     })?;
-    let tensor = match view.dtype() {
-        Dtype::U16 => {
-            let tensor = widened(view.data(), view.shape(), device);
-            file.copied(view.data().len(), meter);
-            tensor
-        }
-        _ => file.tensor(view.data(), known, view.shape(), device, meter),
+    let (first, end) = info.data_offsets;
+    let part = start + first as u64..start + end as u64;
+    let to = (&info.shape[..], device);
+    let tensor = match info.dtype {
+        // Candle has no u16
+        Dtype::U16 => file.numbers(part, to, meter, |bytes| {
+            u32::from(u16::from_le_bytes(bytes))
+        }),
+        _ => file.tensor(part, known, to, meter),
     };
-    tensor.map_err(|error| file.format(Some(name), error))
-}
-
-/// Candle has no u16.
-fn widened(data: &[u8], shape: &[usize], device: &Device) -> candle_core::Result<Tensor> {
-    let wide = data
-        .chunks_exact(2)
-        .map(|b| u32::from(u16::from_le_bytes([b[0], b[1]])));
-    Tensor::from_vec(wide.collect::<Vec<u32>>(), shape, device)
+    tensor.map_err(|error| file.error(Some(name), error))
 }
 
 fn dtype(dtype: Dtype) -> Option<DType> {

@@ -1,6 +1,7 @@
 //! The header of a GGUF file: metadata, and where each tensor is.
 
 use super::{Metadata, Value, Wrong};
+use std::io::{self, ErrorKind, Read};
 
 /// Values in the metadata, those of arrays counted one by one. A vocabulary brings three for each
 /// token, and each takes about 32 bytes of memory, for as little as one in the file.
@@ -12,11 +13,12 @@ const MOST_DIMS: u32 = 4;
 /// Where the metadata does not tell.
 const ALIGNMENT: u64 = 32;
 
-pub(super) struct Header<'a> {
+pub(super) struct Header {
     pub(super) metadata: Metadata,
     pub(super) tensors: Vec<Info>,
-    /// What the tensors' offsets count from, to the end of the file.
-    pub(super) data: &'a [u8],
+    /// Where in the file the place is that the tensors' offsets count from. A file without tensors may end
+    /// before that.
+    pub(super) data: u64,
 }
 
 pub(super) struct Info {
@@ -28,13 +30,15 @@ pub(super) struct Info {
     pub(super) offset: u64,
 }
 
-impl<'a> Header<'a> {
-    pub(super) fn parse(file: &'a [u8]) -> Result<Self, Wrong> {
+impl Header {
+    /// Reads the header of a file of `len` bytes.
+    pub(super) fn parse(file: impl Read, len: u64) -> Result<Self, Wrong> {
         let mut reader = Reader {
-            rest: file,
+            file,
+            left: len,
             values: 0,
         };
-        if reader.take(4)? != b"GGUF" {
+        if &reader.array::<4>()? != b"GGUF" {
             return Err("it is not a GGUF file".into());
         }
         let version = reader.u32()?;
@@ -45,14 +49,11 @@ impl<'a> Header<'a> {
         let metadata = reader.metadata(values)?;
         let tensors = reader.tensors(tensors)?;
         let alignment = alignment(&metadata)?;
-        let read = (file.len() - reader.rest.len()) as u64;
-        let start = read.next_multiple_of(alignment);
-        // A file without tensors may end before that.
-        let data = usize::try_from(start).ok().and_then(|at| file.get(at..));
+        let data = (len - reader.left).checked_next_multiple_of(alignment);
         Ok(Self {
             metadata,
             tensors,
-            data: data.unwrap_or_default(),
+            data: data.ok_or("general.alignment is too large")?,
         })
     }
 }
@@ -69,25 +70,34 @@ fn alignment(metadata: &Metadata) -> Result<u64, Wrong> {
     Ok(alignment)
 }
 
+/// Text, without a copy if it is UTF-8.
+fn text(bytes: Vec<u8>) -> String {
+    String::from_utf8(bytes)
+        .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
+}
+
 /// Takes from the front, and nothing that is not there.
-struct Reader<'a> {
-    rest: &'a [u8],
+struct Reader<R> {
+    file: R,
+    /// Bytes that are left.
+    left: u64,
     /// Read until now.
     values: u64,
 }
 
-impl<'a> Reader<'a> {
-    fn take(&mut self, len: usize) -> Result<&'a [u8], Wrong> {
-        let (taken, rest) = self
-            .rest
-            .split_at_checked(len)
-            .ok_or("the header is cut short")?;
-        self.rest = rest;
-        Ok(taken)
+impl<R: Read> Reader<R> {
+    /// Takes this many bytes off those that are left.
+    fn spend(&mut self, len: u64) -> Result<(), Wrong> {
+        let left = self.left.checked_sub(len);
+        self.left = left.ok_or("the header is cut short")?;
+        Ok(())
     }
 
     fn array<const N: usize>(&mut self) -> Result<[u8; N], Wrong> {
-        Ok(self.take(N)?.try_into()?)
+        self.spend(N as u64)?;
+        let mut array = [0; N];
+        self.file.read_exact(&mut array)?;
+        Ok(array)
     }
 
     fn u32(&mut self) -> Result<u32, Wrong> {
@@ -98,13 +108,19 @@ impl<'a> Reader<'a> {
         Ok(u64::from_le_bytes(self.array()?))
     }
 
-    fn text(&mut self) -> Result<&'a [u8], Wrong> {
-        let len = usize::try_from(self.u64()?)?;
-        self.take(len)
+    fn text(&mut self) -> Result<Vec<u8>, Wrong> {
+        let len = self.u64()?;
+        self.spend(len)?;
+        let mut text = Vec::new();
+        text.try_reserve_exact(usize::try_from(len)?)?;
+        match self.file.by_ref().take(len).read_to_end(&mut text)? as u64 {
+            read if read == len => Ok(text),
+            _ => Err(io::Error::from(ErrorKind::UnexpectedEof).into()),
+        }
     }
 
     fn name(&mut self) -> Result<String, Wrong> {
-        Ok(std::str::from_utf8(self.text()?)?.to_owned())
+        Ok(String::from_utf8(self.text()?)?)
     }
 
     fn metadata(&mut self, count: u64) -> Result<Metadata, Wrong> {
@@ -136,7 +152,7 @@ impl<'a> Reader<'a> {
             6 => Value::F32(f32::from_le_bytes(self.array()?)),
             7 => Value::Bool(self.array::<1>()? != [0]),
             // Some vocabularies have tokens that are no UTF-8.
-            8 => Value::String(String::from_utf8_lossy(self.text()?).into_owned()),
+            8 => Value::String(text(self.text()?)),
             9 => self.values(depth)?,
             10 => Value::U64(self.u64()?),
             11 => Value::I64(i64::from_le_bytes(self.array()?)),
