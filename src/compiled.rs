@@ -7,9 +7,10 @@ use crate::core::actor::launch::Start;
 pub(crate) use crate::error::{Error, Result};
 use crate::executor::{Asked, Executor, RunAsync, SubmitAsync};
 use crate::graph::LazyTensor;
-use crate::graph::cut::{Cut, Leaf, Pins};
+use crate::graph::cut::{Cut, Pins};
 use crate::graph::encode::location_word;
 use crate::graph::fragment::{Fragment, ValueId};
+use crate::graph::leaf::Leaf;
 use crate::handle::Handle;
 use crate::outputs::{Outputs, Results};
 use crate::plan::{Cache, Explanation, Missing, Scalars};
@@ -396,7 +397,7 @@ fn cut_arguments(
             Given::Lazy(tensor) => cut.visit(tensor, &mut pins)?,
             Given::Tensor(tensor) if at == home.location || at == DeviceLocation::Cpu => {
                 let value = cut.next_value();
-                cut.into.leaf(value, &Leaf::bare(&tensor.detach()));
+                cut.into.leaf(value, &Leaf::bare(&tensor.detach())?);
                 value
             }
             Given::Tensor(_) => return Err(home.foreign(at)),

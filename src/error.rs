@@ -206,6 +206,14 @@ pub enum Cause {
     },
     /// The device is lost: nothing will run on it again in this process.
     DeviceLost(String),
+    /// A tensor names more elements than its memory has: what an operation of the user's own returned, or an
+    /// operand that somebody has changed in place.
+    ShortStorage {
+        /// Elements that the memory has.
+        held: usize,
+        /// Elements up to the last that shape and strides name.
+        needed: usize,
+    },
     /// The result of an operation did not have the shape or dtype that was announced.
     Announced {
         /// What was announced.

@@ -112,7 +112,7 @@ impl ExecutorHome {
             return Err(self.foreign(node.location));
         }
         match node.home.get() {
-            None => Ok(Found::Nothing),
+            None => node.check().map(|()| Found::Nothing),
             Some(home) => {
                 self.check(node, &**home)?;
                 Ok(NodeStore::acquire(self.core.store(), node.id, lean))

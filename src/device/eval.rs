@@ -7,10 +7,11 @@
 mod division;
 mod index;
 mod linear;
-mod memory;
+pub(super) mod memory;
 mod order;
 
 use crate::error::Cause;
+use crate::graph::leaf::missing;
 use crate::graph::{BinaryOp, CompareOp, Conv, Op, UnaryOp};
 use candle_core::scalar::Scalar;
 use candle_core::{Device, Tensor};
@@ -21,14 +22,18 @@ type Result<T, E = candle_core::Error> = std::result::Result<T, E>;
 /// Computes `op` eagerly with Candle.
 ///
 /// # Errors
-/// What Candle reports; an index that is out of range; no memory for a very large result.
+/// What Candle reports; an index that is out of range; no memory for a very large result; an operand with less
+/// memory than it names, which Candle reads beyond its end.
 pub(crate) fn eval(op: &Op, inputs: &[&Tensor]) -> Result<Tensor, Cause> {
+    if let Some(missing) = inputs.iter().find_map(|x| missing(x)) {
+        return Err(missing.into());
+    }
     if inputs.iter().any(|x| memory::beyond(x)) {
         let inputs: Result<Vec<Tensor>> = inputs.iter().map(|x| memory::within(x)).collect();
         let inputs = inputs.map_err(Cause::Candle)?;
         return eval(op, &inputs.iter().collect::<Vec<_>>());
     }
-    memory::probe(op, inputs)?;
+    memory::probe_op(op, inputs)?;
     let result = match (op, inputs) {
         (Op::Custom1(c), [x]) => x.apply_op1_arc(c.0.clone()),
         (Op::Custom2(c), [x, y]) => x.apply_op2_arc(y, c.0.clone()),

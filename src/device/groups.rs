@@ -66,7 +66,9 @@ pub(super) fn groups(sources: &[Vec<Source>]) -> Vec<Group> {
         let saved = |set: &[bool]| {
             let count = shares.iter().filter(|share| covers(share, set)).count();
             let bytes = own.iter().zip(set).filter(|(_, same)| **same);
-            (count * bytes.map(|(s, _)| s.bytes()).sum::<usize>(), count)
+            let bytes = bytes.map(|(s, _)| s.bytes());
+            let bytes = bytes.fold(0, usize::saturating_add);
+            (count.saturating_mul(bytes), count)
         };
         let none = vec![false; own.len()];
         let mut best = (saved(&none), &none);

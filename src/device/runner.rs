@@ -12,8 +12,8 @@ use crate::core::store::Kind;
 use crate::core::sync::Deadline;
 use crate::error::{Cause, Error, Failure};
 use crate::graph::Op;
-use crate::graph::fragment::Source;
-use crate::graph::fragment::ValueId;
+use crate::graph::fragment::{Source, ValueId};
+use crate::graph::leaf::missing;
 use crate::plan::{Fused, OpStep, Product, Step};
 use candle_core::{DType, DeviceLocation, Shape, Tensor};
 use smallvec::SmallVec;
@@ -238,7 +238,10 @@ impl Runner {
     ) -> Result<Value, Error> {
         let run = |stream: &mut dyn CommandStream| {
             let tensor = stream.run(op, inputs)?;
-            announced(tensor, &step.dims, step.dtype)
+            match op.is_custom() {
+                true => announced(tensor, &step.dims, step.dtype),
+                false => Ok(tensor),
+            }
         };
         self.attempt(op.name(), inputs, run).map(Value::Here)
     }
@@ -356,15 +359,18 @@ impl Runner {
     }
 }
 
-/// Operations of the user's own may return something else than they announced.
+/// Operations of the user's own may return something else than they announced, or memory of another size.
 fn announced(tensor: Tensor, dims: &[usize], dtype: DType) -> Result<Tensor, Cause> {
-    if tensor.dims() == dims && tensor.dtype() == dtype {
-        return Ok(tensor);
+    if tensor.dims() != dims || tensor.dtype() != dtype {
+        return Err(Cause::Announced {
+            expected: (Shape::from(dims), dtype),
+            got: (tensor.shape().clone(), tensor.dtype()),
+        });
     }
-    Err(Cause::Announced {
-        expected: (Shape::from(dims), dtype),
-        got: (tensor.shape().clone(), tensor.dtype()),
-    })
+    match missing(&tensor) {
+        Some(missing) => Err(missing.into()),
+        None => Ok(tensor),
+    }
 }
 
 impl Engine for Runner {

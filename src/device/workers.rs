@@ -175,6 +175,25 @@ impl Workers {
         crew.share_parts(help.threads - 1, help.wake, parts, run);
     }
 
+    /// The same for parts that may fail: the first error that one has met. What has not begun by then does not
+    /// begin.
+    pub(super) fn try_share<P, E: Send + Sync>(
+        &self,
+        help: Help,
+        parts: impl Iterator<Item = P> + Send,
+        run: impl Fn(P) -> Result<(), E> + Sync,
+    ) -> Result<(), E> {
+        let failed = OnceLock::new();
+        self.share(help, parts, |part| {
+            if failed.get().is_none()
+                && let Err(error) = run(part)
+            {
+                let _ = failed.set(error); // the first is kept
+            }
+        });
+        failed.into_inner().map_or(Ok(()), Err)
+    }
+
     /// Runs each of several parts on one thread, side by side if that is worth it. `work` is how many simple
     /// operations take as long as all of them together.
     pub(super) fn each<P: Send, R: Send + Sync>(

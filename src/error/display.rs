@@ -134,6 +134,10 @@ impl fmt::Display for Failure {
                 )
             }
             Cause::DeviceLost(message) => write!(f, "the device is lost: {message}"),
+            Cause::ShortStorage { held, needed } => write!(
+                f,
+                "a tensor names {needed} elements and has memory for {held}"
+            ),
             Cause::Announced { expected, got } => write!(
                 f,
                 "announced {} and returned {}",

@@ -1,8 +1,9 @@
 //! What `submit` sends: the nodes below the requested outputs, down to leaves and to nodes that were
 //! submitted themselves.
 
-use super::cut::{Cut, Gather, Leaf};
+use super::cut::{Cut, Gather};
 use super::kept::Kept;
+use super::leaf::Leaf;
 use super::node::{Dims, LazyTensor, Node, copy};
 use super::op::Op;
 use crate::core::cut::Opened;

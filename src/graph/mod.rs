@@ -4,6 +4,7 @@ pub(crate) mod cut;
 pub(crate) mod encode;
 pub(crate) mod fragment;
 mod kept;
+pub(crate) mod leaf;
 mod node;
 mod op;
 mod recycle;

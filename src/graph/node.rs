@@ -1,7 +1,8 @@
 //! A node of the graph, and the handle on it that users hold.
 
-use super::infer::is_wide_float;
+use super::infer::{count, is_wide_float};
 use super::kept::Kept;
+use super::leaf::refusal;
 use super::op::Op;
 use super::recycle;
 use crate::core::origin::Origin;
@@ -71,11 +72,12 @@ pub struct Node {
 pub(crate) enum Made {
     /// It exists. `host` says that it was made from host data for this graph, and so counts
     /// against the queue's bound in bytes; a tensor that was handed in does not. `kept` is what a
-    /// device made of it.
+    /// device made of it. `whole` says that it has memory for all elements that it names.
     Leaf {
         tensor: Tensor,
         host: bool,
         kept: Option<Arc<Kept>>,
+        whole: bool,
     },
     /// By an operation on other nodes, which is forgotten once its result is on its way.
     Op(Origin<Expr>),
@@ -136,6 +138,7 @@ impl LazyTensor {
         let (dtype, location) = (tensor.dtype(), tensor.device().location());
         let matrix = dims.len() >= 2 && is_wide_float(dtype) && tensor.device().is_cpu();
         let made = Made::Leaf {
+            whole: refusal(&tensor).is_none(),
             tensor,
             host,
             kept: (matrix && !host).then(Arc::default),
@@ -182,26 +185,12 @@ impl LazyTensor {
 
     /// The number of elements.
     pub fn elem_count(&self) -> usize {
-        self.0.dims.iter().product()
+        count(self.dims())
     }
 
     /// Where the result will be.
     pub fn location(&self) -> DeviceLocation {
         self.0.location
-    }
-}
-
-/// Wraps a tensor, without a copy. It does not count as host data of the queue.
-impl From<Tensor> for LazyTensor {
-    fn from(tensor: Tensor) -> Self {
-        LazyTensor::from_leaf(tensor.detach(), false)
-    }
-}
-
-/// Wraps a tensor, without a copy. It does not count as host data of the queue.
-impl From<&Tensor> for LazyTensor {
-    fn from(tensor: &Tensor) -> Self {
-        LazyTensor::from_leaf(tensor.detach(), false)
     }
 }
 

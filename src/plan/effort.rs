@@ -69,7 +69,9 @@ fn candle(step: &OpStep, draft: &Draft) -> Option<usize> {
             .clone()
             .nth(1)
             .map(|kernel| count(&kernel.dims[1..])),
-        Op::MaxPool2d(window) | Op::AvgPool2d(window) => Some(window.kernel.0 * window.kernel.1),
+        Op::MaxPool2d(window) | Op::AvgPool2d(window) => {
+            Some(window.kernel.0.saturating_mul(window.kernel.1))
+        }
         _ => None,
     };
     let sums = made.saturating_mul(terms.unwrap_or(0)).saturating_mul(2);

@@ -45,7 +45,16 @@ const RMS_NORM: usize = 4;
 /// The number of elements.
 fn elements(known: &Known, value: ValueId) -> usize {
     let (dims, _) = &known[&value];
+    count(dims)
+}
+
+fn count(dims: &[usize]) -> usize {
     dims.iter().copied().fold(1, usize::saturating_mul)
+}
+
+/// The operations of a sum of this number of products.
+fn sums(terms: Option<usize>) -> usize {
+    terms.unwrap_or(0).saturating_mul(2)
 }
 
 /// The size of a value.
@@ -86,10 +95,10 @@ fn fused_work(step: &Fused) -> usize {
         What::Load(_) | What::Copy(_) | What::Spread(_) => 0,
         What::Reduce(..) => count,
         _ if instr.per_row => step.rows,
-        What::Affine(..) | What::Pair { .. } => 2 * count,
-        What::Row(..) => SOFTMAX * count,
-        What::LayerNorm(..) => LAYER_NORM * count,
-        What::RmsNorm(..) => RMS_NORM * count,
+        What::Affine(..) | What::Pair { .. } => count.saturating_mul(2),
+        What::Row(..) => count.saturating_mul(SOFTMAX),
+        What::LayerNorm(..) => count.saturating_mul(LAYER_NORM),
+        What::RmsNorm(..) => count.saturating_mul(RMS_NORM),
         _ => count,
     });
     work.fold(0, usize::saturating_add)
@@ -138,13 +147,13 @@ fn candle(step: &OpStep, op: &Op, known: &Known) -> Cost {
                 work: 0,
             };
         }
-        Op::Qmatmul(weight) => (weight.0.storage_size_in_bytes(), 2 * last().unwrap_or(0)),
-        Op::Matmul | Op::BroadcastMatmul => (0, 2 * last().unwrap_or(0)),
+        Op::Qmatmul(weight) => (weight.0.storage_size_in_bytes(), sums(last())),
+        Op::Matmul | Op::BroadcastMatmul => (0, sums(last())),
         Op::Conv1d(_) | Op::Conv2d(_) => {
             let kernel = step.inputs.get(1).map(|v| &known[v].0[1..]);
-            (0, 2 * kernel.map_or(0, |k| k.iter().product::<usize>()))
+            (0, sums(kernel.map(count)))
         }
-        Op::MaxPool2d(w) | Op::AvgPool2d(w) => (0, w.kernel.0 * w.kernel.1),
+        Op::MaxPool2d(w) | Op::AvgPool2d(w) => (0, w.kernel.0.saturating_mul(w.kernel.1)),
         Op::Affine { .. } => (0, 2),
         Op::Softmax(_) | Op::LogSoftmax(_) | Op::SoftmaxLastDim => (0, SOFTMAX),
         Op::RmsNorm { .. } => (0, RMS_NORM),

@@ -3,9 +3,10 @@
 use super::Scalars;
 use super::draft::Lies;
 use crate::core::cut::Opened;
-use crate::graph::cut::{Gather, Leaf, operand_dtype};
+use crate::graph::cut::{Gather, operand_dtype};
 use crate::graph::encode::{Words, dtype_word, list};
 use crate::graph::fragment::{Computed, Fragment, Source, SourceValue, ValueId};
+use crate::graph::leaf::Leaf;
 use crate::graph::{LazyTensor, Node, Op};
 use candle_core::{DType, Tensor};
 use rustc_hash::FxHasher;

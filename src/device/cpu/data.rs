@@ -1,11 +1,11 @@
 //! Elements in memory: what a program reads, and where its result goes.
 
 use super::kernel::Target;
+use super::place::Place;
 use crate::plan::program::Operand;
 use candle_core::WithDType;
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
-use std::mem::MaybeUninit;
 use std::slice;
 
 /// How many halves are cast at once.
@@ -14,7 +14,9 @@ const HALVES: usize = 256;
 /// A type of elements in memory.
 pub(super) trait Stored: WithDType {
     /// Memory as the place of a result.
-    fn out(out: &mut [MaybeUninit<Self>]) -> Out<'_>;
+    fn out(out: &mut [Place<Self>]) -> Out<'_>;
+    /// Where shared memory begins, if it is for elements of this type.
+    fn shared(memory: Shared) -> Option<*mut Self>;
 }
 
 macro_rules! dtypes {
@@ -26,20 +28,26 @@ macro_rules! dtypes {
         }
 
         $(impl Stored for $type {
-            fn out(out: &mut [MaybeUninit<Self>]) -> Out<'_> {
+            fn out(out: &mut [Place<Self>]) -> Out<'_> {
                 Out::$name(out)
+            }
+            fn shared(memory: Shared) -> Option<*mut Self> {
+                match memory {
+                    Shared::$name(to) => Some(to.cast()),
+                    _ => None,
+                }
             }
         })*
 
         /// Where the result goes.
         pub(super) enum Out<'a> {
-            $($name(&'a mut [MaybeUninit<$type>]),)*
+            $($name(&'a mut [Place<$type>]),)*
         }
 
         /// The same memory for several threads, each of which writes to elements of its own.
         #[derive(Clone, Copy)]
         pub(super) enum Shared {
-            $($name(*mut MaybeUninit<$type>),)*
+            $($name(*mut Place<$type>),)*
         }
 
         impl Shared {
@@ -122,7 +130,10 @@ pub(super) fn gather<D: Copy, T>(
             }
             1 => put(to, &data[from..from + count], &cast),
             _ => {
-                let from = data[from..].iter().step_by(stride);
+                // `runs` gives no empty ones
+                let from = data[from..=from + (count - 1) * stride]
+                    .iter()
+                    .step_by(stride);
                 for (to, &x) in to.iter_mut().zip(from) {
                     to.write(cast(x));
                 }
@@ -147,6 +158,7 @@ pub(super) fn gather_rare<D: Copy, T: Copy>(
 /// Casts each element.
 #[inline(always)]
 pub(super) fn put<T: Copy, D>(to: Target<'_, D>, from: &[T], cast: impl Fn(T) -> D) {
+    assert_eq!(to.len(), from.len());
     for (to, &x) in to.iter_mut().zip(from) {
         to.write(cast(x));
     }
@@ -166,10 +178,11 @@ pub(super) fn gather_f16(operand: &Operand, data: &[f16], to: Target<'_, f32>, p
     operand.access.runs(place, len, |from, stride, count| {
         let (to, after) = std::mem::take(&mut rest).split_at_mut(count);
         if stride == 1 {
-            for (to, from) in to.chunks_mut(HALVES).zip(data[from..].chunks(HALVES)) {
+            let data = &data[from..from + count];
+            for (to, from) in to.chunks_mut(HALVES).zip(data.chunks(HALVES)) {
                 let mut part = [0f32; HALVES];
                 let part = &mut part[..to.len()];
-                from[..to.len()].convert_to_f32_slice(part);
+                from.convert_to_f32_slice(part);
                 put(to, part, |x| x);
             }
         } else {
@@ -188,6 +201,7 @@ pub(super) fn gather_f16(operand: &Operand, data: &[f16], to: Target<'_, f32>, p
 
 /// Rounds to f16.
 pub(super) fn put_f16(to: Target<'_, f16>, from: &[f32]) {
+    assert_eq!(to.len(), from.len());
     for (to, from) in to.chunks_mut(HALVES).zip(from.chunks(HALVES)) {
         let mut part = [f16::ZERO; HALVES];
         let part = &mut part[..from.len()];
@@ -198,6 +212,7 @@ pub(super) fn put_f16(to: Target<'_, f16>, from: &[f32]) {
 
 /// Rounds to f16, and stays f32.
 pub(super) fn round_f16(to: Target<'_, f32>, from: &[f32]) {
+    assert_eq!(to.len(), from.len());
     for (to, from) in to.chunks_mut(HALVES).zip(from.chunks(HALVES)) {
         let (mut part, mut wide) = ([f16::ZERO; HALVES], [0f32; HALVES]);
         part[..from.len()].convert_from_f32_slice(from);

@@ -3,6 +3,7 @@
 use super::data::{Data, Out, Stored, gather};
 use super::kernel::{self, Target};
 use super::number::Element;
+use super::place::{Place, written};
 use super::tile::{self, Register, Tile};
 use crate::device::workers::{PARTS, Workers};
 use crate::graph::fragment::ValueId;
@@ -12,7 +13,6 @@ use crate::plan::types::{Compute, Number};
 use candle_core::DType;
 use pulp::{Simd, WithSimd};
 use std::cell::RefCell;
-use std::mem::MaybeUninit;
 use std::ops::Range;
 
 /// Registers for longer tiles are not kept for the next step.
@@ -38,7 +38,7 @@ pub(super) fn run<T: Stored>(
     step: &Fused,
     inputs: &[Data<'_>],
     scalars: &[f32],
-    out: &mut [MaybeUninit<T>],
+    out: &mut [Place<T>],
     workers: &Workers,
 ) {
     divide(step, inputs, scalars, out, None, workers);
@@ -52,7 +52,7 @@ pub(super) unsafe fn run_over(
     step: &Fused,
     inputs: &[Data<'_>],
     scalars: &[f32],
-    out: &mut [MaybeUninit<f32>],
+    out: &mut [Place<f32>],
     over: ValueId,
     workers: &Workers,
 ) {
@@ -63,7 +63,7 @@ fn divide<T: Stored>(
     step: &Fused,
     inputs: &[Data<'_>],
     scalars: &[f32],
-    out: &mut [MaybeUninit<T>],
+    out: &mut [Place<T>],
     over: Option<ValueId>,
     workers: &Workers,
 ) {
@@ -252,7 +252,7 @@ fn run_tile<S: Simd, T: Element>(
         if let Some(old) = T::result(part.out.part(first, len)) {
             // SAFETY: `run_over` was promised that they are initialised; this tile has not been
             // written yet.
-            let old = unsafe { &*(std::ptr::from_ref(&*old) as *const [T]) };
+            let old = unsafe { written(old) };
             kernel::map(kept.target(len), old, |x| x);
         }
         registers[step.registers] = kept;

@@ -4,13 +4,13 @@
 
 use super::float::Float;
 use super::number::Element;
+use super::place::{Place, written_mut};
 use crate::graph::{BinaryOp, CompareOp, ReduceOp};
 use pulp::Simd;
-use std::mem::MaybeUninit;
 use std::ops::Range;
 
 /// Where an instruction writes: every element, once.
-pub(super) type Target<'a, T = f32> = &'a mut [MaybeUninit<T>];
+pub(super) type Target<'a, T = f32> = &'a mut [Place<T>];
 
 /// A row is summed as this number of interleaved parts, whose sums are added up in the end: enough for the widest
 /// vectors, and the same for all instruction sets.
@@ -19,12 +19,13 @@ const LANES: usize = 32;
 /// How many elements come before the first whole cache line of the target. They are done apart:
 /// a vector that crosses lines costs twice, and results come with the allocator's alignment.
 #[inline(always)]
-pub(super) fn before_line<T>(to: &[MaybeUninit<T>]) -> usize {
+pub(super) fn before_line<T>(to: &[Place<T>]) -> usize {
     to.as_ptr().align_offset(64).min(to.len())
 }
 
 #[inline(always)]
 pub(super) fn map<T: Copy>(to: Target<'_, T>, a: &[T], f: impl Fn(T) -> T) {
+    let a = &a[..to.len()];
     for (to, &a) in to.iter_mut().zip(a) {
         to.write(f(a));
     }
@@ -70,6 +71,7 @@ fn zip<T: Copy, R: Right<T>>(to: Target<'_, T>, a: &[T], b: R, f: impl Fn(T, T) 
 
 #[inline(always)]
 fn zip3<T: Copy>(to: Target<'_, T>, [a, b, c]: [&[T]; 3], f: impl Fn(T, T, T) -> T) {
+    let [a, b, c] = [a, b, c].map(|arg| &arg[..to.len()]);
     for (((to, &a), &b), &c) in to.iter_mut().zip(a).zip(b).zip(c) {
         to.write(f(a, b, c));
     }
@@ -208,6 +210,7 @@ fn min<T: Element>(row: &[T]) -> T {
 /// One number for each row of `cols` elements; none of the rows is empty.
 #[inline(always)]
 pub(super) fn reduce<T: Element>(op: ReduceOp, to: Target<'_, T>, a: &[T], cols: usize) {
+    assert_eq!(a.len(), to.len() * cols);
     for (to, row) in to.iter_mut().zip(a.chunks_exact(cols)) {
         to.write(match op {
             ReduceOp::Sum => sum(row),
@@ -221,10 +224,20 @@ pub(super) fn reduce<T: Element>(op: ReduceOp, to: Target<'_, T>, a: &[T], cols:
 /// The number of each row for each of its elements.
 #[inline(always)]
 pub(super) fn spread<T: Copy>(to: Target<'_, T>, rows: &[T], cols: usize) {
+    assert_eq!(to.len(), rows.len() * cols);
     for (to, &x) in to.chunks_exact_mut(cols).zip(rows) {
         for to in to {
             to.write(x);
         }
+    }
+}
+
+/// What the loops over rows rely on to write every element: whole rows, in all arguments as many.
+#[inline(always)]
+fn assert_rows<T, const N: usize>(to: &[Place<T>], args: [&[T]; N], cols: usize) {
+    assert!(to.len().is_multiple_of(cols));
+    for arg in args {
+        assert_eq!(arg.len(), to.len());
     }
 }
 
@@ -233,12 +246,13 @@ pub(super) fn spread<T: Copy>(to: Target<'_, T>, rows: &[T], cols: usize) {
 #[inline(always)]
 fn powers<'a, S: Simd, T: Float>(to: Target<'a, T>, row: &[T], most: T) -> &'a mut [T] {
     map(to, row, |x| x.sub(most).exp_below::<S>());
-    // SAFETY: `map` wrote every element, for both have the same length.
-    unsafe { &mut *(std::ptr::from_mut(to) as *mut [T]) }
+    // SAFETY: `map` has written every place.
+    unsafe { written_mut(to) }
 }
 
 #[inline(always)]
 pub(super) fn softmax<S: Simd, T: Float>(to: Target<'_, T>, a: &[T], cols: usize) {
+    assert_rows(to, [a], cols);
     for (to, row) in to.chunks_exact_mut(cols).zip(a.chunks_exact(cols)) {
         let powers = powers::<S, T>(to, row, max(row));
         let scale = T::ONE.div(sum(powers));
@@ -248,6 +262,7 @@ pub(super) fn softmax<S: Simd, T: Float>(to: Target<'_, T>, a: &[T], cols: usize
 
 #[inline(always)]
 pub(super) fn log_softmax<S: Simd, T: Float>(to: Target<'_, T>, a: &[T], cols: usize) {
+    assert_rows(to, [a], cols);
     for (to, row) in to.chunks_exact_mut(cols).zip(a.chunks_exact(cols)) {
         let most = max(row);
         let powers = powers::<S, T>(to, row, most);
@@ -272,6 +287,7 @@ fn inverse_root<T: Float>(row: &[T], eps: T, f: impl Fn(T) -> T) -> T {
 /// Each row divided by the root of its mean square and `eps`, times `alpha`.
 #[inline(always)]
 pub(super) fn rms_norm<T: Float>(to: Target<'_, T>, [x, alpha]: [&[T]; 2], cols: usize, eps: T) {
+    assert_rows(to, [x, alpha], cols);
     let rows = x.chunks_exact(cols).zip(alpha.chunks_exact(cols));
     for (to, (row, alpha)) in to.chunks_exact_mut(cols).zip(rows) {
         let by = inverse_root(row, eps, |x| x);
@@ -291,6 +307,7 @@ pub(super) fn layer_norm<T: Float>(
     cols: usize,
     eps: T,
 ) {
+    assert_rows(to, [x, alpha, beta], cols);
     let rows = x.chunks_exact(cols).zip(alpha.chunks_exact(cols));
     let rows = rows.zip(beta.chunks_exact(cols));
     for (to, ((row, alpha), beta)) in to.chunks_exact_mut(cols).zip(rows) {
@@ -307,7 +324,7 @@ pub(super) fn layer_norm<T: Float>(
 
 /// What comes before the first whole cache line of a row, and the rest.
 #[inline(always)]
-fn lines<T>(to: &[MaybeUninit<T>]) -> [Range<usize>; 2] {
+fn lines<T>(to: &[Place<T>]) -> [Range<usize>; 2] {
     let before = before_line(to);
     [0..before, before..to.len()]
 }
@@ -322,6 +339,8 @@ pub(super) fn rope<T: Element>(
 ) {
     let rotate =
         |[x, y]: [T; 2], cos: T, sin: T| [x.mul(cos).sub(y.mul(sin)), x.mul(sin).add(y.mul(cos))];
+    assert_rows(to, [x, cos, sin], cols);
+    assert!(cols.is_multiple_of(2));
     let half = cols / 2;
     let rows = to.chunks_exact_mut(cols).zip(x.chunks_exact(cols));
     let angles = cos.chunks_exact(cols).zip(sin.chunks_exact(cols));
@@ -349,10 +368,11 @@ pub(super) fn rope<T: Element>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::device::cpu::place::places;
 
     fn made<T: Copy>(len: usize, write: impl FnOnce(Target<'_, T>)) -> Vec<T> {
         let mut out = Vec::with_capacity(len);
-        write(&mut out.spare_capacity_mut()[..len]);
+        write(places(&mut out.spare_capacity_mut()[..len]));
         // SAFETY: instructions write every element.
         unsafe { out.set_len(len) };
         out

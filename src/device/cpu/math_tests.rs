@@ -3,6 +3,7 @@
 
 use super::kernel::Target;
 use super::number::Element;
+use super::place::places;
 use crate::graph::UnaryOp;
 use pulp::{Arch, Scalar, Simd, WithSimd};
 
@@ -104,7 +105,8 @@ impl WithSimd for Apply<'_> {
 /// With the best instructions of this machine, or with the plainest.
 fn apply(function: Function, x: &[f32], best: bool) -> Vec<f32> {
     let mut out = Vec::with_capacity(x.len());
-    let apply = Apply(function, &mut out.spare_capacity_mut()[..x.len()], x);
+    let to = places(&mut out.spare_capacity_mut()[..x.len()]);
+    let apply = Apply(function, to, x);
     match best {
         true => Arch::new().dispatch(apply),
         false => Scalar::new().vectorize(apply),

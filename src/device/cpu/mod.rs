@@ -8,8 +8,10 @@ mod kernel;
 mod math;
 #[cfg(test)]
 mod math_tests;
+mod memory;
 mod number;
 mod pages;
+mod place;
 mod pool;
 mod product;
 mod tile;
@@ -19,16 +21,17 @@ use super::panics::caught;
 use super::workers::Workers;
 use super::{CommandStream, Part, PartStep, eval};
 use crate::error::Cause;
+use crate::graph::leaf::{missing, missing_in};
 use crate::graph::{Kept, Op};
 use crate::plan::product::PRODUCTS;
 use crate::plan::{Fused, Product};
 use candle_core::{CpuStorage, DType, Device, InplaceOp1, Layout, Storage, Tensor, WithDType};
 use data::{Data, Stored};
+use place::{Place, places};
 use pool::Pool;
 use smallvec::SmallVec;
 use std::borrow::{Borrow, Cow};
 use std::cell::RefCell;
-use std::mem::MaybeUninit;
 use std::sync::Arc;
 
 /// Runs what stands for each dtype that the engine has.
@@ -107,13 +110,13 @@ impl CommandStream for CpuStream {
             let buffer = room(&mut self.pool, step.dtype, elements(&step.dims))?;
             return fused_in(buffer, step, inputs, scalars, &self.workers);
         };
-        with_data(step.inputs.iter().map(|i| i.as_it_lies), inputs, |data| {
-            let mut data: SmallVec<[Data<'_>; 4]> = SmallVec::from_slice(data);
-            data[operand] = Data::F32(&[]);
+        let lie = step.inputs.iter().map(|i| i.as_it_lies);
+        with_data(lie, inputs, Some(operand), |data| {
             let (count, over) = (buffer.len(), step.inputs[operand].value);
             let write = |out: &mut [_]| {
                 // SAFETY: the elements of the operand are still there.
-                unsafe { fused::run_over(step, &data, scalars, out, over, &self.workers) }
+                unsafe { fused::run_over(step, data, scalars, out, over, &self.workers) };
+                Ok(())
             };
             // SAFETY: the step writes every element.
             unsafe { filled(buffer, count, &step.dims, write) }
@@ -134,7 +137,10 @@ impl CommandStream for CpuStream {
     }
 
     fn join(&mut self, parts: &[Tensor]) -> Result<Tensor, Cause> {
-        let count = parts.iter().map(Tensor::elem_count).sum();
+        let count = parts
+            .iter()
+            .map(Tensor::elem_count)
+            .fold(0, usize::saturating_add);
         let dtype = parts.first().map_or(DType::U8, Tensor::dtype);
         for_dtype!(dtype, T => {
             let mut buffer = self.pool.take::<T>(count)?;
@@ -169,7 +175,8 @@ impl CommandStream for CpuStream {
                 }
             })
         };
-        workers.each(begun, parts.iter().map(Part::work).sum(), run)
+        let work = parts.iter().map(Part::work);
+        workers.each(begun, work.fold(0, usize::saturating_add), run)
     }
 
     fn recycle(&mut self, tensor: Tensor) {
@@ -189,23 +196,23 @@ impl CommandStream for CpuStream {
 
 /// The number of elements of this shape.
 fn elements(dims: &[usize]) -> usize {
-    dims.iter().product()
+    dims.iter().product() // the graph has checked that it can be addressed
 }
 
 /// Copies the elements of a tensor behind those that are there.
 fn append<T: WithDType>(buffer: &mut Vec<T>, tensor: &Tensor) -> Result<(), Cause> {
     let tensor = in_order(false, tensor)?;
     let (storage, layout) = tensor.storage_and_layout();
+    if let Some(missing) = missing_in(&storage, layout) {
+        return Err(missing.into());
+    }
     let Storage::Cpu(storage) = &*storage else {
         unreachable!("a tensor on the CPU")
     };
     let elements = T::cpu_storage_as_slice(storage).map_err(Cause::Candle)?;
-    let first = layout.start_offset();
-    buffer.extend_from_slice(
-        elements
-            .get(first..first + tensor.elem_count())
-            .unwrap_or_default(),
-    );
+    let (first, count) = (layout.start_offset(), tensor.elem_count());
+    // a view without elements may begin anywhere
+    buffer.extend_from_slice(elements.get(first..first + count).unwrap_or_default());
     Ok(())
 }
 
@@ -214,16 +221,33 @@ fn room(pool: &mut Pool, dtype: DType, count: usize) -> Result<CpuStorage, Cause
     for_dtype!(dtype, T => Ok(T::to_cpu_storage_owned(pool.take::<T>(count)?)))
 }
 
-/// Calls `run` with the elements of tensors, each as it lies or in order.
+/// Calls `run` with the elements of tensors, each as it lies or in order, and with none of the one that was `taken`.
 fn with_data<R>(
     lie: impl Iterator<Item = bool>,
     tensors: &[impl Borrow<Tensor>],
+    taken: Option<usize>,
     run: impl FnOnce(&[Data<'_>]) -> Result<R, Cause>,
 ) -> Result<R, Cause> {
-    let tensors = lie.zip(tensors).map(|(lies, x)| in_order(lies, x.borrow()));
-    let tensors: SmallVec<[Cow<'_, Tensor>; 4]> = tensors.collect::<Result<_, _>>()?;
-    let guards: SmallVec<[_; 4]> = tensors.iter().map(|x| x.storage_and_layout()).collect();
-    let data: SmallVec<[Data<'_>; 4]> = guards.iter().map(|(s, l)| data(s, l)).collect();
+    let is_taken = |place: usize| taken == Some(place);
+    let ordered = lie.zip(tensors).enumerate().map(|(place, (lies, x))| {
+        in_order(lies || is_taken(place), x.borrow()) // nobody reads it any more
+    });
+    let tensors: SmallVec<[Cow<'_, Tensor>; 4]> = ordered.collect::<Result<_, _>>()?;
+    // The lock of some memory is asked for once, also for several views: with a writer waiting, to ask again would
+    // be to wait for oneself. So it is known which memory is whose before a lock is held.
+    let address = |x: &Cow<'_, Tensor>| std::ptr::from_ref::<Storage>(&x.storage_and_layout().0);
+    let addresses: SmallVec<[_; 4]> = tensors.iter().map(address).collect();
+    let first = |at: &_| addresses.iter().position(|other| other == at);
+    let guards: SmallVec<[_; 4]> = (tensors.iter().zip(&addresses).enumerate())
+        .map(|(place, (x, at))| (first(at) == Some(place)).then(|| x.storage_and_layout().0))
+        .collect();
+    let data = (tensors.iter().zip(&addresses).enumerate()).map(|(place, (x, at))| {
+        match first(at).and_then(|first| guards[first].as_ref()) {
+            Some(storage) if !is_taken(place) => data(storage, x.layout()),
+            _ => Ok(Data::F32(&[])),
+        }
+    });
+    let data: SmallVec<[Data<'_>; 4]> = data.collect::<Result<_, Cause>>()?;
     run(&data)
 }
 
@@ -235,10 +259,14 @@ fn fused_in(
     scalars: &[f32],
     workers: &Workers,
 ) -> Result<Tensor, Cause> {
-    with_data(step.inputs.iter().map(|i| i.as_it_lies), inputs, |data| {
+    let lie = step.inputs.iter().map(|i| i.as_it_lies);
+    with_data(lie, inputs, None, |data| {
         for_dtype!(step.dtype, T => {
             let buffer = T::cpu_storage_data(buffer).map_err(Cause::Candle)?;
-            let write = |out: &mut [_]| fused::run(step, data, scalars, out, workers);
+            let write = |out: &mut [_]| {
+                fused::run(step, data, scalars, out, workers);
+                Ok(())
+            };
             // SAFETY: the step writes every element.
             unsafe { filled::<T>(buffer, elements(&step.dims), &step.dims, write) }
         })
@@ -254,7 +282,7 @@ fn product_in(
     (kept, meter): ([Option<&Kept>; PRODUCTS], &Arc<Meter>),
     workers: &Workers,
 ) -> Result<Tensor, Cause> {
-    with_data(step.lie(), inputs, |data| {
+    with_data(step.lie(), inputs, None, |data| {
         let mut data = data.iter().copied();
         let mut factor = || data.next().unwrap_or(Data::F32(&[])); // there is one for each
         let sides = step.sides();
@@ -268,7 +296,9 @@ fn product_in(
         };
         for_dtype!(step.dtype, T => {
             let buffer = T::cpu_storage_data(buffer).map_err(Cause::Candle)?;
-            let write = |out: &mut [_]| product::run(step, &operands, T::out(out), workers);
+            let write = |out: &mut [_]| {
+                product::run(step, &operands, T::out(out), workers).map_err(Cause::from)
+            };
             // SAFETY: the product writes every element.
             unsafe { filled::<T>(buffer, elements(&step.dims), &step.dims, write) }
         })
@@ -277,36 +307,45 @@ fn product_in(
 
 /// The tensor as the plan expects it to lie: a view that Candle made is copied.
 fn in_order(as_it_lies: bool, x: &Tensor) -> Result<Cow<'_, Tensor>, Cause> {
-    match as_it_lies || x.is_contiguous() {
-        true => Ok(Cow::Borrowed(x)),
-        false => x.contiguous().map(Cow::Owned).map_err(Cause::Candle),
+    if as_it_lies || x.is_contiguous() {
+        return Ok(Cow::Borrowed(x));
     }
+    if let Some(missing) = missing(x) {
+        return Err(missing.into());
+    }
+    let bytes = x.elem_count().saturating_mul(x.dtype().size_in_bytes());
+    eval::memory::probe(bytes)?; // a copy of a broadcast may be far larger than that
+    x.contiguous().map(Cow::Owned).map_err(Cause::Candle)
 }
 
 /// A tensor of `count` elements that `write` makes, in a buffer with room for them.
 ///
 /// # Safety
-/// `write` must have written every element when it returns.
+/// `write` must have written every element when it returns `Ok`.
 unsafe fn filled<T: WithDType>(
     mut buffer: Vec<T>,
     count: usize,
     dims: &[usize],
-    write: impl FnOnce(&mut [MaybeUninit<T>]),
+    write: impl FnOnce(&mut [Place<T>]) -> Result<(), Cause>,
 ) -> Result<Tensor, Cause> {
     buffer.clear();
-    write(&mut buffer.spare_capacity_mut()[..count]);
+    write(places(&mut buffer.spare_capacity_mut()[..count]))?;
     // SAFETY: the caller's promise.
     unsafe { buffer.set_len(count) };
     Tensor::from_vec(buffer, dims, &Device::Cpu).map_err(Cause::Candle)
 }
 
-/// The elements of a tensor, from its first one on. A view without elements may begin anywhere.
-fn data<'a>(storage: &'a Storage, layout: &Layout) -> Data<'a> {
+/// The elements of a tensor, from its first one on: at least those that the layout names, also if somebody has
+/// changed the tensor in place. A view without elements may begin anywhere.
+fn data<'a>(storage: &'a Storage, layout: &Layout) -> Result<Data<'a>, Cause> {
     fn from<T>(data: &[T], first: usize) -> &[T] {
         data.get(first..).unwrap_or_default()
     }
+    if let Some(missing) = missing_in(storage, layout) {
+        return Err(missing.into());
+    }
     let first = layout.start_offset();
-    match storage {
+    Ok(match storage {
         Storage::Cpu(CpuStorage::U8(data)) => Data::U8(from(data, first)),
         Storage::Cpu(CpuStorage::U32(data)) => Data::U32(from(data, first)),
         Storage::Cpu(CpuStorage::I16(data)) => Data::I16(from(data, first)),
@@ -317,7 +356,7 @@ fn data<'a>(storage: &'a Storage, layout: &Layout) -> Data<'a> {
         Storage::Cpu(CpuStorage::F32(data)) => Data::F32(from(data, first)),
         Storage::Cpu(CpuStorage::F64(data)) => Data::F64(from(data, first)),
         _ => unreachable!("the plan takes such dtypes to Candle"),
-    }
+    })
 }
 
 /// The buffer of a tensor that nobody else knows, which is left without elements.

@@ -45,8 +45,9 @@ impl Pool {
         let bytes = len.saturating_mul(size_of::<T>());
         if bytes >= SMALLEST {
             // not one of which more than half would lie idle
-            let fits =
-                |free: &Free| free.dtype == T::DTYPE && (bytes..=bytes * 2).contains(&free.bytes);
+            let fits = |free: &Free| {
+                free.dtype == T::DTYPE && (bytes..=bytes.saturating_mul(2)).contains(&free.bytes)
+            };
             if let Some(place) = self.free.iter().rposition(fits) {
                 let free = self.free.remove(place);
                 self.bytes -= free.bytes;

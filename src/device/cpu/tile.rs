@@ -2,7 +2,7 @@
 
 use super::kernel::Target;
 use super::number::Element;
-use std::mem::MaybeUninit;
+use super::place::places_of;
 use std::ops::Range;
 
 /// Bytes of registers that fit into the nearest cache, with what is read beside them.
@@ -47,10 +47,9 @@ impl<T: Element> Register<T> {
     /// The same as something to write to.
     #[inline(always)]
     pub(super) fn target(&mut self, len: usize) -> Target<'_, T> {
-        let tile: *mut [T] = &mut self.memory[self.start..self.start + len];
-        // SAFETY: the same memory, borrowed for as long; instructions only ever write numbers to
-        // a target, so the register stays initialised.
-        unsafe { &mut *(tile as *mut [MaybeUninit<T>]) }
+        let tile = &mut self.memory[self.start..self.start + len];
+        // SAFETY: instructions only ever write to a target.
+        unsafe { places_of(tile) }
     }
 }
 

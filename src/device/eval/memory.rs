@@ -1,28 +1,84 @@
 //! Results of no size, and of too much.
 
 use crate::error::Cause;
-use crate::graph::{Conv, Op};
+use crate::graph::{BinaryOp, Conv, Op};
 use candle_core::{DType, Tensor};
 
 /// On the CPU a failed allocation ends the process. One of this size may well fail, and asking
 /// costs nothing beside it.
 const LARGE: usize = 1 << 30;
 
-/// Refuses a result for which there is no memory, on the host.
-pub(super) fn probe(op: &Op, inputs: &[&Tensor]) -> Result<(), Cause> {
-    let asked = elements(op, inputs).saturating_mul(dtype(op, inputs).size_in_bytes());
+/// Refuses a result for which there is no memory, or for the copies of operands, on the host.
+pub(super) fn probe_op(op: &Op, inputs: &[&Tensor]) -> Result<(), Cause> {
     let on_host = match op {
         Op::ToDevice(device) => device.is_cpu(),
         _ => inputs.iter().all(|x| x.device().is_cpu()),
     };
-    if asked < LARGE || !on_host {
+    let made = elements(op, inputs).saturating_mul(dtype(op, inputs).size_in_bytes());
+    match on_host {
+        true => probe(made.saturating_add(copied(op, inputs))),
+        false => Ok(()),
+    }
+}
+
+/// Refuses a size for which there is no memory on the host.
+pub(in crate::device) fn probe(bytes: usize) -> Result<(), Cause> {
+    if bytes < LARGE {
         return Ok(());
     }
     let refused = |_| Cause::OutOfMemory {
-        asked: asked as u64,
+        asked: bytes as u64,
         left: 0,
     };
-    Vec::<u8>::new().try_reserve_exact(asked).map_err(refused)
+    Vec::<u8>::new().try_reserve_exact(bytes).map_err(refused)
+}
+
+/// The bytes of the operands that are put in order first: of a broadcast, far more than it has memory for. None if
+/// one of them is empty: nothing is computed then.
+fn copied(op: &Op, inputs: &[&Tensor]) -> usize {
+    if inputs.iter().any(|x| x.elem_count() == 0) {
+        return 0;
+    }
+    let in_order = match op {
+        Op::Matmul | Op::BroadcastMatmul => inputs.iter().any(|x| !is_matrix(x)),
+        Op::Binary { op, .. } => *op == BinaryOp::Div && inputs[0].dtype().is_int(),
+        Op::Qmatmul(_)
+        | Op::Softmax(_)
+        | Op::SoftmaxLastDim
+        | Op::LogSoftmax(_)
+        | Op::RmsNorm { .. }
+        | Op::LayerNorm { .. }
+        | Op::Rope { .. }
+        | Op::ArgSort { .. }
+        | Op::IndexSelect(_)
+        | Op::Gather(_)
+        | Op::ScatterAdd(_)
+        | Op::IndexAdd(_) => true,
+        Op::Conv1d(_) | Op::Conv2d(_) => return inputs.get(1).map_or(0, |kernel| copy(kernel)),
+        _ => false,
+    };
+    let copies = inputs.iter().filter(|_| in_order).map(|x| copy(x));
+    copies.fold(0, usize::saturating_add)
+}
+
+/// The bytes of a copy of a tensor, if it does not lie in order.
+fn copy(x: &Tensor) -> usize {
+    match x.is_contiguous() {
+        true => 0,
+        false => x.elem_count().saturating_mul(x.dtype().size_in_bytes()),
+    }
+}
+
+/// Whether Candle multiplies by these matrices as they lie: in order, or transposed.
+fn is_matrix(x: &Tensor) -> bool {
+    match (x.dims(), x.stride()) {
+        (&[.., rows, cols], &[.., down, right]) => {
+            let in_order = (right == 1 || cols == 1) && (down == cols || rows == 1);
+            let transposed = (down == 1 || rows == 1) && (right == rows || cols == 1);
+            in_order || transposed
+        }
+        _ => false,
+    }
 }
 
 /// The number of elements that the result needs memory for, where that may be more than its

@@ -3,6 +3,7 @@
 
 use super::matrix::{AnyMat, Mat, each};
 use super::real::{Real, Source};
+use crate::device::cpu::memory::{self, NoMemory};
 use crate::device::cpu::number::Element;
 use pulp::Simd;
 use std::slice;
@@ -25,8 +26,8 @@ pub(super) unsafe fn run<S: Simd, R: Real>(
     a: AnyMat<'_, R>,
     b: AnyMat<'_, R>,
     c: (*mut R, usize),
-) {
-    let wide = a.widened();
+) -> Result<(), NoMemory> {
+    let wide = a.widened()?;
     let size = (a.rows(), a.cols());
     let a = match (&wide, a) {
         (Some(wide), _) => Mat::new(wide, size, (size.1, 1)),
@@ -36,7 +37,10 @@ pub(super) unsafe fn run<S: Simd, R: Real>(
     // SAFETY: the caller's promise.
     unsafe {
         match b {
-            AnyMat::Wide(b) => in_place(simd, a, b, c),
+            AnyMat::Wide(b) => {
+                in_place(simd, a, b, c);
+                Ok(())
+            }
             b => each!(b, b => widened(simd, a, b, c)),
         }
     }
@@ -70,9 +74,10 @@ unsafe fn widened<S: Simd, R: Real, T: Source<R>>(
     a: Mat<'_, R>,
     b: Mat<'_, T>,
     (c, c_row): (*mut R, usize),
-) {
+) -> Result<(), NoMemory> {
     let k = a.cols();
-    let mut wide = vec![R::default(); COLUMNS * k];
+    let mut wide = memory::reserved::<R>(&[COLUMNS, k])?;
+    wide.resize(COLUMNS * k, R::default());
     for first in (0..b.cols()).step_by(COLUMNS) {
         let count = COLUMNS.min(b.cols() - first);
         for (q, to) in wide.chunks_exact_mut(k).enumerate() {
@@ -85,6 +90,7 @@ unsafe fn widened<S: Simd, R: Real, T: Source<R>>(
         // SAFETY: the caller promised these elements.
         unsafe { some(simd, a, columns, (c.add(first), c_row), count) };
     }
+    Ok(())
 }
 
 /// Writes `count` columns.

@@ -4,6 +4,7 @@ use super::kernel::{self, MAX_ROWS, MAX_WIDTH, PANEL_REGS, Tile, width};
 use super::matrix::{AnyMat, Mat};
 use super::packed::Packed;
 use super::real::{Panel, Real, Source};
+use crate::device::cpu::memory::NoMemory;
 use pulp::Simd;
 use std::{mem::MaybeUninit, ops::Range};
 
@@ -22,38 +23,46 @@ const COPY_PANELS: usize = 3;
 #[derive(Clone, Copy)]
 pub(super) struct Panels<P> {
     n: usize,
+    /// The first panel that is there.
     start: *const P,
+    /// Its number.
+    first: usize,
     /// Distance of the rows of a panel.
     step: usize,
     /// Distance of the panels.
     next: usize,
-    /// The last panel, when it has less than the full width.
-    last: *const P,
-    /// Distance of the rows of the last panel.
-    last_step: usize,
+    /// The last panel, when it has less than the full width and does not stand behind the others. Its rows are a
+    /// panel's width apart.
+    last: Option<*const P>,
 }
 
 impl<P: Panel> Panels<P> {
-    pub(super) fn packed(b: &Packed<P>) -> Self {
+    /// A matrix in panels of `width` columns.
+    pub(super) fn packed(b: &Packed<P>, width: usize) -> Self {
+        assert_eq!(b.width(), width, "packed for other instructions");
         // SAFETY: a packed matrix has full panels for all its columns.
-        unsafe { Self::padded(b.k(), b.n(), b.width(), b.as_ptr()) }
+        unsafe { Self::padded((b.k(), b.n()), width, b.as_ptr(), 0) }
     }
 
-    /// Packed panels of `width` columns at `start`.
+    /// Packed panels of `width` columns at `start`, from this one on, of a matrix of `k` rows and `n` columns.
     ///
     /// # Safety
     ///
-    /// Each panel `p` of the `n` columns that a driver is given has `k * width` readable elements
-    /// at `start + p * k * width`, for as long as the result is in use.
-    pub(super) unsafe fn padded(k: usize, n: usize, width: usize, start: *const P) -> Self {
-        let next = k * width;
+    /// Each panel `p` that a driver is given has `k * width` readable elements at
+    /// `start + (p - first) * k * width`, for as long as the result is in use.
+    pub(super) unsafe fn padded(
+        (k, n): (usize, usize),
+        width: usize,
+        start: *const P,
+        first: usize,
+    ) -> Self {
         Self {
             n,
             start,
+            first,
             step: width,
-            next,
-            last: start.wrapping_add(n / width * next),
-            last_step: width,
+            next: k * width,
+            last: None,
         }
     }
 
@@ -68,10 +77,10 @@ impl<P: Panel> Panels<P> {
         Self {
             n: b.cols(),
             start: b.as_ptr(),
+            first: 0,
             step: b.row_stride(),
             next: width,
-            last: last.unwrap_or(b.as_ptr().wrapping_add(b.cols() / width * width)),
-            last_step: last.map_or(b.row_stride(), |_| width),
+            last,
         }
     }
 }
@@ -129,17 +138,20 @@ impl<'a, P: Panel> Driver<'a, P> {
 
     /// Writes every element, and reads none of what was there.
     #[inline(always)]
-    pub(super) fn run<S: Simd>(self, simd: S) {
+    pub(super) fn run<S: Simd>(self, simd: S) -> Result<(), NoMemory> {
         let (m, k) = (self.a.rows(), self.a.cols());
         if m == 0 || self.panels.is_empty() {
-            return;
+            return Ok(());
         }
         // Rows are shared out evenly: a last tile of one row would be as slow as one of four.
         let tiles = m.div_ceil(kernel::tile_rows::<S>());
         // A single tile takes all of `k` in one go: it uses B but once, and B comes fastest when
         // it is read from end to end.
         let depth = if tiles == 1 { k.max(1) } else { DEPTH };
-        let wide = (depth > DEPTH).then(|| self.a.widened()).flatten();
+        let wide = match depth > DEPTH {
+            true => self.a.widened()?,
+            false => None,
+        };
         let a = match &wide {
             Some(wide) => AnyMat::Wide(Mat::new(wide, (m, k), (k, 1))),
             None => self.a,
@@ -152,7 +164,7 @@ impl<'a, P: Panel> Driver<'a, P> {
                 let depth = pass * depth..k.min((pass + 1) * depth);
                 for tile in 0..tiles {
                     let part = Part {
-                        rows: m * tile / tiles..m * (tile + 1) / tiles,
+                        rows: share(m, tiles, tile)..share(m, tiles, tile + 1),
                         depth: depth.clone(),
                         panels: panels.clone(),
                     };
@@ -160,6 +172,7 @@ impl<'a, P: Panel> Driver<'a, P> {
                 }
             }
         }
+        Ok(())
     }
 
     #[inline(always)]
@@ -171,6 +184,7 @@ impl<'a, P: Panel> Driver<'a, P> {
         copied: &mut Copied<P::Sum>,
     ) {
         let worth_copy = part.panels.len() >= COPY_PANELS && part.depth.len() <= DEPTH;
+        assert!(part.rows.len() <= MAX_ROWS); // what a copy has room for
         let left = match a {
             AnyMat::Wide(a) if !worth_copy => left_in_place(a, part),
             AnyMat::Wide(a) => copy_left(a, part, copied),
@@ -199,7 +213,7 @@ impl<'a, P: Panel> Driver<'a, P> {
     fn wide<S: Simd>(&self, simd: S, part: &Part, left: Left<P::Sum>, panel: usize, count: usize) {
         let width = width::<S, P::Sum>();
         let b = self.b;
-        let offset = panel * b.next + part.depth.start * b.step;
+        let offset = (panel - b.first) * b.next + part.depth.start * b.step;
         let tile = self.tile::<S>(
             part,
             left,
@@ -216,11 +230,15 @@ impl<'a, P: Panel> Driver<'a, P> {
     #[inline(always)]
     fn narrow<S: Simd>(&self, simd: S, part: &Part, left: Left<P::Sum>) {
         let width = width::<S, P::Sum>();
-        let col = self.b.n / width * width;
-        let cols = self.b.n - col;
-        let offset = part.depth.start * self.b.last_step;
-        let from = self.b.last.wrapping_add(offset);
-        let mut tile = self.tile::<S>(part, left, col, from, self.b.last_step);
+        let b = self.b;
+        let full = b.n / width;
+        let (col, cols) = (full * width, b.n % width);
+        let (last, step) = match b.last {
+            Some(last) => (last, width),
+            None => (b.start.wrapping_add((full - b.first) * b.next), b.step),
+        };
+        let from = last.wrapping_add(part.depth.start * step);
+        let mut tile = self.tile::<S>(part, left, col, from, step);
         let regs = cols.div_ceil(P::Sum::lanes::<S>());
         if cols.is_multiple_of(P::Sum::lanes::<S>()) {
             // SAFETY: as in `wide`, for the whole registers of the last panel.
@@ -257,6 +275,12 @@ impl<'a, P: Panel> Driver<'a, P> {
             resume: part.depth.start > 0,
         }
     }
+}
+
+/// Where the share of a tile begins, of `tiles` that share `m` rows evenly: `m * tile / tiles`, which may be larger
+/// on the way.
+fn share(m: usize, tiles: usize, tile: usize) -> usize {
+    m / tiles * tile + m % tiles * tile / tiles
 }
 
 /// A tile whose last register reaches past the `cols` columns of C, by way of a buffer.

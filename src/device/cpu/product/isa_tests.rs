@@ -26,9 +26,13 @@ fn product<S: Simd, R: Real>(simd: S, a: AnyMat<'_, R>, b: AnyMat<'_, R>, packed
     let mut c = vec![R::of_f32(f32::NAN); a.rows() * b.cols()];
     let mut buffer = Vec::new();
     // SAFETY: used once, at once.
-    let b_panels = unsafe { right.panels(simd, panels, a.rows(), &mut buffer) };
+    let b_panels = unsafe { right.panels(simd, panels, a.rows(), &mut buffer).unwrap() };
     // SAFETY: all panels of B, and all rows and columns of C.
-    unsafe { b_panels.multiply(simd, a, (c.as_mut_ptr(), b.cols())) };
+    unsafe {
+        b_panels
+            .multiply(simd, a, (c.as_mut_ptr(), b.cols()))
+            .unwrap()
+    };
     c
 }
 

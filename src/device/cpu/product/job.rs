@@ -8,12 +8,13 @@ use super::real::Real;
 use super::right::{Ready, Right};
 use super::{Job, KeptPanels, One, fused};
 use crate::device::cpu::data::{Data, Out, Stored};
+use crate::device::cpu::memory::NoMemory;
+use crate::device::cpu::place::places_of;
 use crate::plan::product::{Factor, PRODUCTS, Sides};
 use candle_core::DType;
 use pulp::{Simd, WithSimd};
 use smallvec::SmallVec;
 use std::cell::RefCell;
-use std::mem::MaybeUninit;
 use std::ops::Range;
 
 /// How many elements of a product are made before the program runs on them: they stay in the second
@@ -64,17 +65,18 @@ fn matrix<'a, R: Real>(
 }
 
 impl<R: Real> WithSimd for Job<'_, R> {
-    type Output = ();
+    type Output = Result<(), NoMemory>;
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
+    fn with_simd<S: Simd>(self, simd: S) -> Self::Output {
         let mut scratch = SCRATCH.try_with(RefCell::take).unwrap_or_default();
         for index in self.batch.clone() {
-            self.member(simd, index, &mut scratch);
+            self.member(simd, index, &mut scratch)?;
         }
         if scratch.longest() <= LONGEST_KEPT {
             let _ = SCRATCH.try_with(|kept| kept.replace(scratch)); // not while the thread ends
         }
+        Ok(())
     }
 }
 
@@ -88,20 +90,25 @@ unsafe fn rows<'b, S: Simd, R: Real>(
     (a, b): (AnyMat<'_, R>, &Ready<'_, R>),
     cols: usize,
     buffer: &'b mut Vec<Line>,
-) -> &'b [R] {
-    let rows = room(buffer, a.rows() * cols);
+) -> Result<&'b [R], NoMemory> {
+    let rows = room(buffer, &[a.rows(), cols])?;
     // SAFETY: there is room for so many rows of these columns.
-    unsafe { b.multiply(simd, a, (rows.as_mut_ptr(), cols)) };
-    rows
+    unsafe { b.multiply(simd, a, (rows.as_mut_ptr(), cols))? };
+    Ok(rows)
 }
 
 impl<R: Real> Job<'_, R> {
     /// One member of the batch.
     #[inline(always)]
-    fn member<S: Simd>(&self, simd: S, index: usize, scratch: &mut Scratch) {
+    fn member<S: Simd>(
+        &self,
+        simd: S,
+        index: usize,
+        scratch: &mut Scratch,
+    ) -> Result<(), NoMemory> {
         let (step, which) = (self.step, self.bare.unwrap_or(0));
         let (Some(a), Some(right)) = (self.left(which, index), self.right(which, index)) else {
-            return;
+            unreachable!("a job is for products that the step has")
         };
         if let (Right::Plain(b), true) = (right, self.by_dots) {
             let b = Ready::Columns(b);
@@ -113,8 +120,10 @@ impl<R: Real> Job<'_, R> {
         for first in panels.clone().step_by(group) {
             let group = first..panels.end.min(first + group);
             let cols = first * width..step.n.min(group.end * width);
-            let Some(b) = self.ready(simd, which, index, group, scratch) else {
-                return;
+            // SAFETY: the panels of this product are used before they are made ready again.
+            let b = unsafe {
+                let buffer = &mut scratch.rights[which];
+                right.panels(simd, group, self.rows.len(), buffer)?
             };
             let row = index * step.m + self.rows.start;
             match self
@@ -122,10 +131,11 @@ impl<R: Real> Job<'_, R> {
                 .filter(|_| self.is_direct())
             {
                 // SAFETY: `out` has these rows and columns, which are this job's.
-                Some(to) => unsafe { b.multiply(simd, a, (to, step.n)) },
-                None => self.chunks(simd, (a, b), (index, cols), scratch),
+                Some(to) => unsafe { b.multiply(simd, a, (to, step.n))? },
+                None => self.chunks(simd, (a, b), (index, cols), scratch)?,
             }
         }
+        Ok(())
     }
 
     /// Whether the product is the result as it is.
@@ -158,15 +168,15 @@ impl<R: Real> Job<'_, R> {
         (a, b): (AnyMat<'_, R>, Ready<'_, R>),
         (index, cols): (usize, Range<usize>),
         scratch: &mut Scratch,
-    ) {
+    ) -> Result<(), NoMemory> {
         let (step, n, columns) = (self.step, self.step.n, self.step.columns());
         let (tile, width) = (tile_rows::<S>(), width::<S, R>());
         let panels = cols.start / width..cols.end.div_ceil(width);
         let all = 0..columns.div_ceil(width);
-        let beside = self.ready(simd, 1, index, panels, scratch);
+        let beside = self.ready(simd, 1, index, panels, scratch)?;
         let beside = self.left(1, index).zip(beside);
-        let second = self.ready(simd, 2, index, all.clone(), scratch);
-        let last = self.ready(simd, 3, index, all, scratch);
+        let second = self.ready(simd, 2, index, all.clone(), scratch)?;
+        let last = self.ready(simd, 3, index, all, scratch)?;
         let last = self.left(3, index).zip(last);
         let at_once = cols.len() * if beside.is_some() { 2 } else { 1 };
         let each = (CHUNK / at_once / tile).max(1) * tile;
@@ -176,10 +186,11 @@ impl<R: Real> Job<'_, R> {
             let (row, count) = (index * step.m + self.rows.start + first, part.len());
             // SAFETY: the panels are there until this function ends.
             let raws = unsafe {
-                let mut raws =
-                    Raws::from_iter([rows(simd, (a.sub_rows(part.clone()), &b), cols.len(), one)]);
+                let a = a.sub_rows(part.clone());
+                let mut raws = Raws::from_iter([rows(simd, (a, &b), cols.len(), one)?]);
                 if let Some((a, b)) = &beside {
-                    raws.push(rows(simd, (a.sub_rows(part.clone()), b), cols.len(), other));
+                    let a = a.sub_rows(part.clone());
+                    raws.push(rows(simd, (a, b), cols.len(), other)?);
                 }
                 raws
             };
@@ -188,9 +199,9 @@ impl<R: Real> Job<'_, R> {
                 continue;
             };
             let left = match step.then.as_ref().map(|then| then.program.dtype) {
-                Some(DType::BF16) => AnyMat::BF16(self.made(&raws, row * n, (count, n), made)),
-                Some(DType::F16) => AnyMat::F16(self.made(&raws, row * n, (count, n), made)),
-                _ => AnyMat::Wide(self.made(&raws, row * n, (count, n), made)),
+                Some(DType::BF16) => AnyMat::BF16(self.made(&raws, row * n, (count, n), made)?),
+                Some(DType::F16) => AnyMat::F16(self.made(&raws, row * n, (count, n), made)?),
+                _ => AnyMat::Wide(self.made(&raws, row * n, (count, n), made)?),
             };
             drop(raws);
             let bare = step
@@ -199,19 +210,20 @@ impl<R: Real> Job<'_, R> {
                 .is_some_and(|second| second.then.is_none());
             if let Some(to) = self.direct(row * columns).filter(|_| bare) {
                 // SAFETY: `out` has these rows, which are this job's.
-                unsafe { second.multiply(simd, left, (to, columns)) };
+                unsafe { second.multiply(simd, left, (to, columns))? };
                 continue;
             }
             // SAFETY: as above.
             let raws = unsafe {
-                let mut raws = Raws::from_iter([rows(simd, (left, second), columns, one)]);
+                let mut raws = Raws::from_iter([rows(simd, (left, second), columns, one)?]);
                 if let Some((a, b)) = &last {
-                    raws.push(rows(simd, (a.sub_rows(part.clone()), b), columns, other));
+                    raws.push(rows(simd, (a.sub_rows(part.clone()), b), columns, other)?);
                 }
                 raws
             };
             self.programmed(1, &raws, (row, count), (columns, 0..columns));
         }
+        Ok(())
     }
 
     /// These panels of a right side.
@@ -223,12 +235,18 @@ impl<R: Real> Job<'_, R> {
         index: usize,
         panels: Range<usize>,
         scratch: &mut Scratch,
-    ) -> Option<Ready<'static, R>> {
-        let right = self.right(which, index)?;
+    ) -> Result<Option<Ready<'static, R>>, NoMemory> {
+        let Some(right) = self.right(which, index) else {
+            return Ok(None);
+        };
         let buffer = &mut scratch.rights[which];
         // SAFETY: they are used for these panels only. The buffer is this product's, for which
         // others are made ready only when these have been used.
-        Some(unsafe { right.panels(simd, panels, self.rows.len(), buffer) })
+        unsafe {
+            right
+                .panels(simd, panels, self.rows.len(), buffer)
+                .map(Some)
+        }
     }
 
     /// The rows of a left side.
@@ -259,17 +277,16 @@ impl<R: Real> Job<'_, R> {
         first: usize,
         size: (usize, usize),
         buffer: &'b mut Vec<Line>,
-    ) -> Mat<'b, T> {
-        let made: &mut [T] = room(buffer, size.0 * size.1);
-        self.program(0, raws, first, T::out(uninit(made)));
-        Mat::new(made, size, (size.1, 1))
+    ) -> Result<Mat<'b, T>, NoMemory> {
+        let made: &mut [T] = room(buffer, &[size.0, size.1])?;
+        // SAFETY: programs only ever write to their places.
+        self.program(0, raws, first, T::out(unsafe { places_of(made) }));
+        Ok(Mat::new(made, size, (size.1, 1)))
     }
 
     /// Where the result's elements go from this one on, if they are of the type that is summed in.
     fn direct(&self, first: usize) -> Option<*mut R> {
-        // SAFETY: nothing is written to it before the job knows that the elements are its own.
-        let out = unsafe { self.out.part(first, 0) };
-        R::result(out).map(|out| out.as_mut_ptr().cast())
+        R::shared(self.out).map(|start| start.wrapping_add(first))
     }
 
     /// Runs a program on some rows of some of `n` columns, and writes what it makes to its place.
@@ -312,11 +329,4 @@ impl<R: Real> Job<'_, R> {
         let inputs = (&inputs[..], &own[..]);
         fused::run_part(&then.program, inputs, self.operands.scalars, first, out);
     }
-}
-
-/// The same as something to write to.
-fn uninit<T: Plain>(made: &mut [T]) -> &mut [MaybeUninit<T>] {
-    let made: *mut [T] = made;
-    // SAFETY: the same memory, borrowed for as long; programs only ever write numbers.
-    unsafe { &mut *(made as *mut [MaybeUninit<T>]) }
 }

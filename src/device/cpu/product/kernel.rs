@@ -136,7 +136,7 @@ impl<P: Panel, const M: usize, const W: usize> WithSimd for Fixed<'_, P, M, W> {
             // one for each turn of the loop.
             unsafe { step::<S, P, M, W>(simd, &mut sums, a, tile.a_row, &b) };
             if const { asks_ahead(M, W) } {
-                let row = b[0].wrapping_add(AHEAD * tile.b_step);
+                let row = b[0].wrapping_add(AHEAD.wrapping_mul(tile.b_step));
                 for line in 0..row_lines::<S, P>() {
                     prefetch(row.wrapping_byte_add(line * Line::BYTES));
                 }

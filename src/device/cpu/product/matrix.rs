@@ -2,6 +2,7 @@
 
 use super::real::{Real, Source};
 use crate::device::cpu::data::Data;
+use crate::device::cpu::memory::{NoMemory, reserved};
 use half::{bf16, f16};
 use std::ops::Range;
 
@@ -68,11 +69,11 @@ impl<'a, T: Copy> Mat<'a, T> {
     }
 
     /// Its rows one after another.
-    fn widened<R>(&self) -> Vec<R>
+    fn widened<R>(&self) -> Result<Vec<R>, NoMemory>
     where
         T: Source<R>,
     {
-        let mut wide = Vec::with_capacity(self.rows * self.cols);
+        let mut wide = reserved(&[self.rows, self.cols])?;
         for i in 0..self.rows {
             let row = &self.data[i * self.row_stride..];
             match self.col_stride {
@@ -80,7 +81,7 @@ impl<'a, T: Copy> Mat<'a, T> {
                 stride => wide.extend((0..self.cols).map(|j| row[j * stride].wide())),
             }
         }
-        wide
+        Ok(wide)
     }
 
     pub(super) fn rows(&self) -> usize {
@@ -153,11 +154,11 @@ impl<'a, R: Real> AnyMat<'a, R> {
     }
 
     /// Its rows one after another, widened; nothing if they are wide already.
-    pub(super) fn widened(&self) -> Option<Vec<R>> {
+    pub(super) fn widened(&self) -> Result<Option<Vec<R>>, NoMemory> {
         match self {
-            Self::Wide(_) => None,
-            Self::BF16(x) => Some(x.widened()),
-            Self::F16(x) => Some(x.widened()),
+            Self::Wide(_) => Ok(None),
+            Self::BF16(x) => x.widened().map(Some),
+            Self::F16(x) => x.widened().map(Some),
         }
     }
 

@@ -20,6 +20,8 @@ mod right;
 
 use super::data::{Data, Out, Shared};
 use super::fused;
+use super::memory::{NoMemory, reserved};
+use super::place::places;
 use crate::device::meter::Meter;
 use crate::device::workers::{Help, PARTS, Workers};
 use crate::graph::Kept;
@@ -95,8 +97,14 @@ enum KeptPanels<'a, R: Real> {
     Short(&'a Packed<R::Short>),
 }
 
-/// Runs a product, in parts if that is worth it. Writes every element of `out`.
-pub(super) fn run(step: &Product, operands: &Operands<'_>, out: Out<'_>, workers: &Workers) {
+/// Runs a product, in parts if that is worth it. Writes every element of `out`, unless there is no memory for
+/// what it makes on the way.
+pub(super) fn run(
+    step: &Product,
+    operands: &Operands<'_>,
+    out: Out<'_>,
+    workers: &Workers,
+) -> Result<(), NoMemory> {
     match step.compute {
         Compute::F64 => run_in::<f64>(step, operands, out, workers),
         _ => run_in::<f32>(step, operands, out, workers),
@@ -108,7 +116,7 @@ fn run_in<'a, R: Real>(
     operands: &'a Operands<'a>,
     mut out: Out<'_>,
     workers: &Workers,
-) {
+) -> Result<(), NoMemory> {
     assert_eq!(out.len(), step.count() * step.m * step.columns());
     let by_dots = step.second.is_some() && step.is_few_by_columns();
     let sides = step.sides();
@@ -140,7 +148,7 @@ fn run_in<'a, R: Real>(
     if help.threads > 1 && job.is_few_whole_rows(help.threads) {
         return job.in_two_steps(help, out, workers);
     }
-    workers.share(help, job.divided(help.threads).into_iter(), Job::run);
+    workers.try_share(help, job.divided(help.threads).into_iter(), Job::run)
 }
 
 /// A right side as it was packed before, if the same tensor is multiplied by again and again: from
@@ -187,8 +195,8 @@ struct Job<'a, R: Real> {
 }
 
 impl<R: Real> Job<'_, R> {
-    fn run(self) {
-        Arch::new().dispatch(self);
+    fn run(self) -> Result<(), NoMemory> {
+        Arch::new().dispatch(self)
     }
 
     /// Whether a program looks at whole rows, so that columns cannot be divided.
@@ -206,20 +214,21 @@ impl<R: Real> Job<'_, R> {
     }
 
     /// Has the threads share the columns of the products, and runs the program then.
-    fn in_two_steps(mut self, help: Help, out: Out<'_>, workers: &Workers) {
+    fn in_two_steps(mut self, help: Help, out: Out<'_>, workers: &Workers) -> Result<(), NoMemory> {
         let mut raws: SmallVec<[Vec<R>; 2]> = SmallVec::new();
         for which in (0..2).filter(|&which| self.products[which].is_some()) {
-            let mut raw: Vec<R> = Vec::with_capacity(out.len());
-            self.out = R::out(&mut raw.spare_capacity_mut()[..out.len()]).shared();
+            let mut raw: Vec<R> = reserved(&[out.len()])?;
+            self.out = R::out(places(&mut raw.spare_capacity_mut()[..out.len()])).shared();
             self.bare = Some(which);
             let parts = self.clone().divided(help.threads);
-            workers.share(help, parts.into_iter(), Job::run);
+            workers.try_share(help, parts.into_iter(), Job::run)?;
             // SAFETY: there is room for so many, and the jobs wrote every element of the product.
             unsafe { raw.set_len(out.len()) };
             raws.push(raw);
         }
         let raws: Raws<'_, R> = raws.iter().map(|raw| &raw[..]).collect();
         self.program(0, &raws, 0, out);
+        Ok(())
     }
 
     /// Divided into parts for `threads` threads.

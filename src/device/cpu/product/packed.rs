@@ -3,6 +3,7 @@
 use super::kernel::width;
 use super::pack::Packs;
 use super::real::Panel;
+use crate::device::cpu::memory::{self, NoMemory};
 use crate::device::cpu::pages::prefer_large_pages;
 use crate::device::meter::{Meter, Packing};
 use half::{bf16, f16};
@@ -21,15 +22,20 @@ impl Line {
     const ZERO: Self = Self([0; Self::BYTES]);
 }
 
-/// Room for `len` numbers, from the start of a cache line on.
-pub(super) fn room<T: Plain>(buffer: &mut Vec<Line>, len: usize) -> &mut [T] {
+/// Room for as many numbers as the product of the factors, from the start of a cache line on.
+pub(super) fn room<'b, T: Plain>(
+    buffer: &'b mut Vec<Line>,
+    factors: &[usize],
+) -> Result<&'b mut [T], NoMemory> {
+    let len = memory::count::<T>(factors)?;
     let lines = (len * size_of::<T>()).div_ceil(Line::BYTES);
-    if buffer.len() < lines {
+    if let Some(more) = lines.checked_sub(buffer.len()) {
+        memory::reserve(buffer, &[more])?;
         buffer.resize(lines, Line::ZERO);
     }
-    // SAFETY: there is room for so many, the start is aligned, and every bit of it is initialised,
-    // which is all that such a number needs.
-    unsafe { slice::from_raw_parts_mut(buffer.as_mut_ptr().cast(), len) }
+    // SAFETY: `memory::count` has checked the size. There is room for so many, the start is aligned, and every
+    // bit of it is initialised, which is all that such a number needs.
+    Ok(unsafe { slice::from_raw_parts_mut(buffer.as_mut_ptr().cast(), len) })
 }
 
 /// Numbers that any bits are one of.
@@ -78,15 +84,13 @@ impl<P: Panel> Packed<P> {
     /// Packs for the registers of `simd`.
     pub(super) fn with<S: Simd>(simd: S, b: impl Packs<P>) -> Option<Self> {
         let (width, (rows, cols)) = (width::<S, P::Sum>(), b.size());
-        let columns = cols.div_ceil(width).checked_mul(width)?;
-        let len = columns.checked_mul(rows)?;
-        let mut lines: Vec<Line> = Vec::new();
+        let len = memory::count::<P>(&[cols.div_ceil(width), width, rows]).ok()?;
         let each = Line::BYTES / size_of::<P>();
-        lines.try_reserve_exact(len.div_ceil(each)).ok()?;
+        let mut lines: Vec<Line> = memory::reserved(&[len.div_ceil(each)]).ok()?;
         prefer_large_pages(&mut lines);
         let start: *mut P = lines.as_mut_ptr().cast();
-        // SAFETY: there is room for `len` elements rounded up to lines. All of them are written
-        // before the new length makes them visible.
+        // SAFETY: `memory::count` has checked the size, and there is room for `len` elements rounded up to lines.
+        // All of them are written before the new length makes them visible.
         unsafe {
             b.pack(simd, 0..cols, start);
             let end = len.next_multiple_of(each);

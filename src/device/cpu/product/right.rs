@@ -8,6 +8,7 @@ use super::matrix::AnyMat;
 use super::pack::Packs;
 use super::packed::{Line, Packed, room};
 use super::real::Real;
+use crate::device::cpu::memory::NoMemory;
 use pulp::{Simd, WithSimd};
 use std::ops::Range;
 
@@ -55,36 +56,40 @@ impl<R: Real> Right<'_, R> {
         panels: Range<usize>,
         rows: usize,
         buffer: &mut Vec<Line>,
-    ) -> Ready<'static, R> {
+    ) -> Result<Ready<'static, R>, NoMemory> {
+        let width = width::<S, R>();
         let b = match self {
-            Right::Packed(packed) => return Ready::Panels(Panels::packed(packed), panels),
-            Right::Short(packed) => return Ready::Short(Panels::packed(packed), panels),
+            Right::Packed(packed) => {
+                return Ok(Ready::Panels(Panels::packed(packed, width), panels));
+            }
+            Right::Short(packed) => return Ok(Ready::Short(Panels::packed(packed, width), panels)),
             Right::Plain(b) => b,
         };
-        let (width, k, n) = (width::<S, R>(), b.rows(), b.cols());
+        let (k, n) = (b.rows(), b.cols());
         if let (AnyMat::Wide(wide), true) = (b, self.in_place::<S>(rows)) {
             let whole = n / width * width;
-            let last = (n % R::lanes::<S>() != 0 && panels.end * width > whole).then(|| {
-                let start = room(buffer, k * width).as_mut_ptr();
-                // SAFETY: there is room for one panel.
-                unsafe { b.pack(simd, whole..n, start) };
-                start.cast_const()
-            });
+            let last = match n % R::lanes::<S>() != 0 && panels.end * width > whole {
+                true => {
+                    let start = room(buffer, &[k, width])?.as_mut_ptr();
+                    // SAFETY: there is room for one panel.
+                    unsafe { b.pack(simd, whole..n, start) };
+                    Some(start.cast_const())
+                }
+                false => None,
+            };
             // SAFETY: the column stride is one, as `in_place` saw. The last panel has just been
             // packed if it needs to be, unless it is not among those that are asked for.
             let all = unsafe { Panels::in_place(wide, width, last) };
-            return Ready::Panels(all, panels);
+            return Ok(Ready::Panels(all, panels));
         }
-        let start = room(buffer, k * width * panels.len()).as_mut_ptr();
+        let start = room(buffer, &[k, width, panels.len()])?.as_mut_ptr();
         let cols = panels.start * width..n.min(panels.end * width);
-        // SAFETY: there is room for these panels. They stand at the place of the first of them,
-        // and the caller reads no others.
+        // SAFETY: there is room for these panels, and the caller reads no others.
         let packed = unsafe {
             b.pack(simd, cols, start);
-            let before = panels.start * k * width;
-            Panels::padded(k, n, width, start.wrapping_sub(before))
+            Panels::padded((k, n), width, start, panels.start)
         };
-        Ready::Panels(packed, panels)
+        Ok(Ready::Panels(packed, panels))
     }
 }
 
@@ -104,8 +109,13 @@ impl<R: Real> Ready<'_, R> {
     /// The panels are still there, and have as many rows as `a` columns. `c` has room for these
     /// rows and columns, and nobody else touches them.
     #[inline(never)]
-    pub(super) unsafe fn multiply<S: Simd>(&self, simd: S, a: AnyMat<'_, R>, c: (*mut R, usize)) {
-        simd.vectorize(Multiply { a, b: self, c });
+    pub(super) unsafe fn multiply<S: Simd>(
+        &self,
+        simd: S,
+        a: AnyMat<'_, R>,
+        c: (*mut R, usize),
+    ) -> Result<(), NoMemory> {
+        simd.vectorize(Multiply { a, b: self, c })
     }
 }
 
@@ -117,10 +127,10 @@ struct Multiply<'a, R: Real> {
 }
 
 impl<R: Real> WithSimd for Multiply<'_, R> {
-    type Output = ();
+    type Output = Result<(), NoMemory>;
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
+    fn with_simd<S: Simd>(self, simd: S) -> Self::Output {
         let Self { a, b, c } = self;
         // SAFETY: the promise of `multiply`.
         unsafe {
