@@ -146,9 +146,9 @@ pub fn polls_in_a_nested_circle() {
 }
 
 /// An operation of executor 1 has polled for executor 3, and then runs one of executor 2 that polls for executor 4:
-/// the driver of 3 must not wait for 1 meanwhile, and may when both have ended.
+/// the driver of 3 must not wait for 1 meanwhile, and may when both have ended. The driver of 4 waits for another.
 pub fn outer_polls_count() {
-    let [one, two, three, four] = [(); 4].map(|()| idle(2, ToyEngine::cpu()));
+    let [one, two, three, four, five] = [(); 5].map(|()| idle(2, ToyEngine::cpu()));
     let gates = [&one, &two, &three, &four].map(|ex| ex.gate().clone());
     let (b, c) = (two.clone(), three.clone());
     let waits = move |id, may| {
@@ -164,6 +164,12 @@ pub fn outer_polls_count() {
     };
     let gates = [&three, &four].map(|ex| ex.gate().clone());
     let during = waits.clone();
+    let (e, free) = (four.clone(), five.gate().clone());
+    let t = spawn(move || {
+        operate(&e, 1, move || {
+            let _waiting = Waiting::start(&free).expect("nobody waits for executor 4");
+        });
+    });
     operate(&one, 1, move || {
         assert!(!would_sleep_for_ever(&gates[0]));
         let (inner, four) = (during.clone(), gates[1].clone());
@@ -175,5 +181,7 @@ pub fn outer_polls_count() {
         during(2, false);
     });
     waits(3, true);
-    [&one, &two, &three, &four].into_iter().for_each(step_down);
+    t.join().unwrap();
+    let all = [&one, &two, &three, &four, &five];
+    all.into_iter().for_each(step_down);
 }
