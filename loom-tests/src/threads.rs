@@ -12,6 +12,19 @@ pub fn spawn<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> JoinH
     thread::spawn("t".into(), f).expect("a thread")
 }
 
+/// Starts a thread that runs operations within operations: loom's stacks of 32 KiB are too small for the frames
+/// that an unoptimised build makes of them.
+pub fn spawn_deep<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+    #[cfg(candlewick_loom)]
+    {
+        const WORDS: usize = 16 << 10;
+        let builder = loom::thread::Builder::new().stack_size(WORDS);
+        builder.spawn(f).expect("a thread")
+    }
+    #[cfg(not(candlewick_loom))]
+    spawn(f)
+}
+
 /// Starts a thread that submits these nodes, for the owner to run.
 pub fn post_beside(ex: &Ex, tensors: &[&Tensor]) -> JoinHandle<Sub> {
     let ex = ex.clone();

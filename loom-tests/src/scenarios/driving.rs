@@ -10,7 +10,7 @@ use crate::core::store::slot::Outcome;
 use crate::core::store::tag::Tag;
 use crate::core::sync::Arc;
 use crate::runner::saw;
-use crate::threads::spawn;
+use crate::threads::{spawn, spawn_deep};
 use crate::toy::*;
 use std::future::poll_fn;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -131,11 +131,14 @@ pub fn polls_in_a_nested_circle() {
     let (a, c, [m, o]) = (one.clone(), three.clone(), looked.clone());
     let t = spawn(move || wait_for(&c, &a, |gate| Waiting::start(gate).map(Some), [&o, &m]));
     let mine = std::sync::Arc::new(AtomicBool::new(false));
-    let (b, c, waited) = (two.clone(), three.clone(), mine.clone());
-    operate(&one, 2, move || {
-        let polls: Begin = |gate| (!would_sleep_for_ever(gate)).then_some(None);
-        waited.store(wait_for(&b, &c, polls, [&looked[0], &looked[1]]), SeqCst);
-    });
+    let (a, b, c, waited) = (one.clone(), two.clone(), three.clone(), mine.clone());
+    let nested = move || {
+        operate(&a, 2, move || {
+            let polls: Begin = |gate| (!would_sleep_for_ever(gate)).then_some(None);
+            waited.store(wait_for(&b, &c, polls, [&looked[0], &looked[1]]), SeqCst);
+        });
+    };
+    spawn_deep(nested).join().unwrap();
     match (mine.load(SeqCst), t.join().unwrap()) {
         (true, false) => saw("mine waits"),
         (false, true) => saw("the other waits"),
@@ -170,17 +173,20 @@ pub fn outer_polls_count() {
             let _waiting = Waiting::start(&free).expect("nobody waits for executor 4");
         });
     });
-    operate(&one, 1, move || {
-        assert!(!would_sleep_for_ever(&gates[0]));
-        let (inner, four) = (during.clone(), gates[1].clone());
-        operate(&b, 1, move || {
-            assert!(!would_sleep_for_ever(&four));
-            assert!(!would_sleep_for_ever(&four), "again");
-            inner(1, false);
+    let a = one.clone();
+    let nested = move || {
+        operate(&a, 1, move || {
+            assert!(!would_sleep_for_ever(&gates[0]));
+            let (during, four) = (during.clone(), gates[1].clone());
+            operate(&b, 1, move || {
+                assert!(!would_sleep_for_ever(&four));
+                assert!(!would_sleep_for_ever(&four), "again");
+                during(1, false);
+            });
         });
-        during(2, false);
-    });
-    waits(3, true);
+    };
+    spawn_deep(nested).join().unwrap();
+    waits(2, true);
     t.join().unwrap();
     let all = [&one, &two, &three, &four, &five];
     all.into_iter().for_each(step_down);
