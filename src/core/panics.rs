@@ -34,3 +34,36 @@ pub fn drop_all<T>(all: impl IntoIterator<Item = T>) {
         resume_unwind(panic);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::Cell;
+
+    /// Its destructor counts, and panics with something whose destructor panics.
+    struct Bomb<'a>(&'a Cell<u32>);
+    struct Payload;
+
+    impl Drop for Bomb<'_> {
+        fn drop(&mut self) {
+            self.0.set(self.0.get() + 1);
+            resume_unwind(Box::new(Payload));
+        }
+    }
+
+    impl Drop for Payload {
+        fn drop(&mut self) {
+            resume_unwind(Box::new("a payload"));
+        }
+    }
+
+    #[test]
+    fn all_are_dropped_although_each_panics() {
+        let dropped = Cell::new(0);
+        let all = [(); 3].map(|()| Bomb(&dropped));
+        let panic = catch(|| drop_all(all)).unwrap_err();
+        assert_eq!(dropped.get(), 3);
+        assert!(panic.is::<Payload>(), "not the panic of a destructor");
+        discard(panic);
+    }
+}

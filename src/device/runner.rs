@@ -238,10 +238,7 @@ impl Runner {
     ) -> Result<Value, Error> {
         let run = |stream: &mut dyn CommandStream| {
             let tensor = stream.run(op, inputs)?;
-            match op.is_custom() {
-                true => announced(tensor, &step.dims, step.dtype),
-                false => Ok(tensor),
-            }
+            announced(tensor, &step.dims, step.dtype)
         };
         self.attempt(op.name(), inputs, run).map(Value::Here)
     }

@@ -137,6 +137,7 @@ fn leads_back(from: &Arc<Gate>, to: &[Arc<Gate>]) -> bool {
 /// A wait that a driver of other executors is about to begin; ends when dropped.
 #[derive(Debug)]
 pub struct Waiting {
+    /// The executor that is waited for.
     gate: Arc<Gate>,
     /// The executors that this thread drives.
     waiters: Vec<Arc<Gate>>,

@@ -42,7 +42,7 @@ impl<E: Engine> Owner<E> {
         let Some(patience) = patience else {
             return;
         };
-        // for more to come, as long as nothing waits that this would hold up: nor the end of a ticket
+        // for more to come, as long as nothing waits that this would hold up, the end of a ticket included
         let nothing_waits =
             |this: &Self| this.ready.is_empty() && this.blocked.is_empty() && !this.is_in_flight();
         while self.engine.has_room(&open)

@@ -406,8 +406,9 @@ impl<E: Engine> Core<E> {
         self.done.is_set()
     }
 
-    /// The reason, if the device or the owner is lost. Whoever was refused because of that finds it: who set it did so
-    /// under its lock before it closed admission, so that nobody who has seen that closed has the lock before.
+    /// The reason, if the device or the owner is lost. A caller that was refused because of the loss finds the
+    /// reason here: the loser stores it under its lock and closes admission after that, so that a caller which has
+    /// seen admission closed takes the lock later.
     pub fn lost(&self) -> Option<ErrorOf<E>> {
         match self.fate.lock().clone() {
             Some(Fate::Lost(error)) => Some(error),

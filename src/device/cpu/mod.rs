@@ -230,7 +230,7 @@ fn with_data<R>(
 ) -> Result<R, Cause> {
     let is_taken = |place: usize| taken == Some(place);
     let ordered = lie.zip(tensors).enumerate().map(|(place, (lies, x))| {
-        in_order(lies || is_taken(place), x.borrow()) // nobody reads it any more
+        in_order(lies || is_taken(place), x.borrow()) // no step reads a taken operand
     });
     let tensors: SmallVec<[Cow<'_, Tensor>; 4]> = ordered.collect::<Result<_, _>>()?;
     // The lock of some memory is asked for once, also for several views: with a writer waiting, to ask again would

@@ -66,7 +66,7 @@ impl WeightFile {
             Err(error) => error,
         };
         match error.downcast::<io::Error>() {
-            // a reader that is told of a place past the end finds it as well
+            // a damaged header sends a reader past the end as well
             Ok(error) if error.kind() != ErrorKind::UnexpectedEof || self.has_shrunk() => {
                 ParamsError::Io {
                     file,
